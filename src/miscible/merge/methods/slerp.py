@@ -1,0 +1,14 @@
+"""Spherical interpolation of two models."""
+
+from __future__ import annotations
+
+from miscible.merge.contract import REQUIRED, Base, Weight, Weights, merge_method, shared
+from miscible.merge.ops.means import cosine_of, slerp_coefficients
+
+
+@merge_method(
+    "slerp", paper="Shoemake 1985", base=Base.FIRST, least=2, most=2, ignored=("int8_mask",)
+)
+def slerp(weights: Weights, *, t: float = shared(REQUIRED)) -> Weight:
+    """Walk the share t of the great circle from the base to the other model, tensor by tensor."""
+    return weights.weighted_sum(slerp_coefficients(cosine_of(*weights.tensors), t))

@@ -1,0 +1,47 @@
+"""Consensus: how deltas that disagree in sign are brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from miscible.merge.contract import Delta, Deltas
+
+if TYPE_CHECKING:
+    import torch
+
+
+def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:
+    """Sum the weighted deltas that agree with the majority sign (TIES, 2306.01708, section 4.2).
+
+    The elected sign is that of the weighted sum, + where it is 0. A zero delta agrees with
+    neither sign. With *normalize* the sum is divided by the sum of the weights (with their
+    signs) of the deltas that agree, by 1 where that is 0.
+    """
+    import torch
+
+    total = deltas.weighted_sum(weights).tensor
+    positive = total >= 0
+    del total
+    merged = torch.zeros_like(deltas.tensors[0])
+    divisor = torch.zeros_like(merged) if normalize else None
+    for delta, weight in zip(deltas, weights, strict=True):
+        contribution = delta * weight
+        agrees = torch.where(positive, contribution > 0, contribution < 0)
+        merged += contribution.mul_(agrees)
+        if divisor is not None:
+            divisor.add_(agrees, alpha=weight)
+    if divisor is not None:
+        divisor[divisor == 0] = 1.0
+        merged /= divisor
+    return Delta(merged)
+
+
+def plain_sum(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:
+    """Sum the weighted deltas; with *normalize* divide by the sum of the weights.
+
+    A sum of weights below 1e-8 in magnitude divides by 1, as recipes in the wild expect.
+    """
+    total = sum(weights)
+    merged = deltas.weighted_sum(weights)
+    return merged.scaled(1.0 / total) if normalize and abs(total) >= 1e-8 else merged

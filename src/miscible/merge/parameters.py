@@ -1,0 +1,120 @@
+"""Parameter values for one tensor: precedence, filters, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from miscible.errors import RecipeError, UnknownNameError, did_you_mean
+from miscible.merge.contract import REQUIRED, MergeMethod, Parameter
+
+_MISSING = object()
+
+
+def check_names(method: MergeMethod, *levels: Mapping[str, Any]) -> None:
+    """Refuse parameters that the method does not know.
+
+    Raises:
+        UnknownNameError: with a suggestion.
+    """
+    known = set(method.parameters) | method.ignored
+    for level in levels:
+        for name in level:
+            if name not in known:
+                raise UnknownNameError(
+                    f"{method.name} has no parameter {name!r}.", fix=did_you_mean(name, known)
+                )
+
+
+def values_for(
+    method: MergeMethod,
+    tensor: str,
+    depth: float,
+    models: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    shared_levels: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return every parameter of *method* for one tensor.
+
+    Args:
+        method: the method.
+        tensor: name of the output tensor, for filters.
+        depth: place of its layer within the slice, 0 for the first, 1 for the last; tensors
+            outside the layers take 0.
+        models: name of each input and its levels of parameters, innermost first.
+        shared_levels: levels for parameters that all models share, innermost first.
+
+    Raises:
+        RecipeError: if a required parameter is missing or a value is not allowed.
+    """
+    values: dict[str, Any] = {}
+    for parameter in method.parameters.values():
+        if parameter.per_model:
+            values[parameter.name] = tuple(
+                _value(method, parameter, tensor, depth, levels, f" for {model}")
+                for model, levels in models
+            )
+        else:
+            values[parameter.name] = _value(method, parameter, tensor, depth, shared_levels, "")
+    return values
+
+
+def _value(
+    method: MergeMethod,
+    parameter: Parameter,
+    tensor: str,
+    depth: float,
+    levels: Sequence[Mapping[str, Any]],
+    owner: str,
+) -> float | bool:
+    for level in levels:
+        if parameter.name in level:
+            found = _resolve(level[parameter.name], tensor, depth)
+            if found is not _MISSING:
+                return parameter.check(found, method.name)
+    if parameter.default is REQUIRED:
+        raise RecipeError(
+            f"{method.name} needs the parameter {parameter.name!r}{owner} (tensor {tensor!r}).",
+            fix="Give it under 'parameters' of the model or of the recipe.",
+        )
+    return parameter.check(parameter.default, method.name)
+
+
+def _resolve(setting: Any, tensor: str, depth: float) -> Any:
+    if isinstance(setting, Mapping):
+        setting = [setting]
+    if not isinstance(setting, list):
+        return setting
+    if not setting:
+        raise RecipeError("an empty list is not a parameter value.")
+    if not any(isinstance(entry, Mapping) for entry in setting):
+        return _interpolate(setting, depth)
+    for entry in setting:
+        wanted, value = _filtered(entry)
+        if wanted is None or wanted == "*" or wanted in tensor:
+            return _resolve(value, tensor, depth)
+    return _MISSING
+
+
+def _filtered(entry: Any) -> tuple[str | None, Any]:
+    if isinstance(entry, Mapping):
+        unknown = set(entry) - {"filter", "value"}
+        if "value" not in entry or unknown:
+            raise RecipeError(
+                f"a filtered value has the keys 'filter' and 'value', got {sorted(entry)}."
+            )
+        name = entry.get("filter")
+        return (None if name is None else str(name)), entry["value"]
+    return None, entry
+
+
+def _interpolate(points: Sequence[Any], depth: float) -> Any:
+    # A gradient: values at equal distances over the layers of the slice.
+    try:
+        numbers = [float(point) for point in points]
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"a gradient is a list of numbers, got {list(points)!r}.") from error
+    position = depth * (len(numbers) - 1)
+    left = min(int(position), len(numbers) - 1)
+    right = min(left + 1, len(numbers) - 1)
+    share = position - left
+    return (1.0 - share) * numbers[left] + share * numbers[right]

@@ -1,0 +1,116 @@
+"""Recipes: the YAML of a merge, in mergekit's dialect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from miscible.errors import RecipeError
+from miscible.spec import Document, Strict, parse_yaml, read_yaml
+
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
+Parameters: TypeAlias = dict[str, Any]
+LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+
+
+class Source(Strict):
+    """A model of a recipe, or the part of it that a slice takes."""
+
+    model: str
+    parameters: Parameters = {}
+    layer_range: LayerRange | None = None
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class Slice(Strict):
+    """Layers of the output, made from one range of layers of each source."""
+
+    sources: list[Source] = Field(min_length=1)
+    parameters: Parameters = {}
+
+
+class Tokenizer(Strict):
+    """What tokenizer the output gets."""
+
+    source: str = "union"
+    pad_to_multiple_of: int | None = None
+    tokens: dict[str, Any] | None = None
+
+
+class Recipe(Strict):
+    """A merge: a method, its models, and its parameters.
+
+    Parameters of a source take precedence over those of its slice, and those over the recipe's.
+    """
+
+    merge_method: str
+    models: list[Source] | None = None
+    slices: list[Slice] | None = None
+    modules: dict[str, Any] | None = None
+    base_model: str | None = None
+    parameters: Parameters = {}
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
+    tokenizer_source: str | None = None
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _one_way_to_name_models(self) -> Recipe:
+        given = [key for key in ("models", "slices", "modules") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of 'models', 'slices' and 'modules' is needed, got {given or 'none'}"
+            )
+        if self.modules is not None:
+            raise ValueError("'modules' is not supported yet; use 'models' or 'slices'")
+        if self.models is not None and any(source.layer_range for source in self.models):
+            raise ValueError("'layer_range' belongs into 'slices'")
+        return self
+
+    def sources(self) -> list[Source]:
+        """Return every source of the recipe, in order."""
+        return self.models or [s for piece in self.slices or [] for s in piece.sources]
+
+    def references(self) -> list[str]:
+        """Return every model reference once: the base, then the others in order."""
+        named = [self.base_model] if self.base_model else []
+        return list(dict.fromkeys([*named, *(source.model for source in self.sources())]))
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that mergekit reads too."""
+        import yaml
+
+        plain = self.model_dump(exclude_none=True, exclude_defaults=True)
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        RecipeError: with file and line.
+    """
+    return _validated(read_yaml(path))
+
+
+def parse_recipe(text: str, source: str = "<recipe>") -> Recipe:
+    """Parse a recipe; see `read_recipe`."""
+    return _validated(parse_yaml(text, source))
+
+
+def _validated(document: Document) -> Recipe:
+    if not isinstance(document.value, dict):
+        raise RecipeError("a recipe is a mapping of keys to values.", where=document.source)
+    return document.validate(Recipe, RecipeError)

@@ -1,0 +1,208 @@
+"""One model in memory whose weights are swapped: a sweep loads the architecture once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
+from miscible.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+class LiveModel:
+    """A causal language model on a device; build it with `load`, change its weights with `swap`.
+
+    Attributes:
+        model: in evaluation mode, on *device*, in *dtype*.
+        tokenizer: a fast tokenizer (it gives character offsets).
+        name, fingerprint: of the checkpoint whose weights it holds now.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, checkpoint: Checkpoint
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = checkpoint.name
+        self.fingerprint = checkpoint.fingerprint
+
+    @property
+    def device(self) -> torch.device:
+        return cast("torch.device", self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return cast("torch.dtype", self.model.dtype)
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint, *, dtype: str = "float32", device: str = "cpu"
+    ) -> LiveModel:
+        """Build the architecture of *checkpoint*'s config and fill it with its weights.
+
+        Code from a model's repository is never run.
+
+        Raises:
+            MiscibleError: for an unknown dtype or device.
+            CheckpointError: if config or tokenizer cannot be read, or tensors do not fit them.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        chosen, place = parse_dtype(dtype), parse_device(device)
+        folder = str(checkpoint.folder)
+        with _quiet_transformers():
+            try:
+                config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+                with torch.device("meta"):
+                    model = AutoModelForCausalLM.from_config(
+                        config, dtype=chosen, trust_remote_code=False
+                    )
+                computed = _computed_buffers(model, config)
+                if computed is None:
+                    model = AutoModelForCausalLM.from_config(
+                        config, dtype=chosen, trust_remote_code=False
+                    ).to(place)
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise CheckpointError(
+                    f"transformers cannot load it: {reason}", where=checkpoint.name
+                ) from error
+        if not getattr(tokenizer, "is_fast", False):
+            raise CheckpointError("the model has no fast tokenizer.", where=checkpoint.name)
+        if computed is not None:
+            model = model.to_empty(device=place)
+            model.tie_weights()
+            for module, name, buffer in computed:
+                module.register_buffer(name, buffer.to(place), persistent=False)
+        live = cls(model.eval().requires_grad_(False), tokenizer, checkpoint)
+        live.swap(checkpoint)
+        return live
+
+    def swap(self, checkpoint: Checkpoint) -> None:
+        """Fill the model with the weights of another checkpoint of the same architecture.
+
+        Tensors are read one at a time in the model's dtype, so a virtual merge is never rounded
+        to the dtype in which its parents are stored.
+
+        Raises:
+            IncompatibleModelsError: if tensors are missing, unknown, or of another shape.
+        """
+        import torch
+
+        places = dict(self.model.state_dict(keep_vars=True))
+        matched = _match_names(checkpoint, places)
+        self.fingerprint = ""  # until every tensor is in, the weights are of no model
+        with torch.no_grad():
+            for name, target in matched.items():
+                target.data.copy_(checkpoint.read(name, target.dtype))
+        self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """Return the torch dtype of that name.
+
+    Raises:
+        MiscibleError: if it is not a floating dtype that models run in.
+    """
+    import torch
+
+    if name not in DTYPES:
+        raise MiscibleError(f"{name!r} is not a dtype.", fix=f"Use one of {', '.join(DTYPES)}.")
+    return cast("torch.dtype", getattr(torch, name))
+
+
+def parse_device(name: str) -> torch.device:
+    """Return the torch device of that name (``cpu``, ``cuda``, ``cuda:1``, ``mps``).
+
+    Raises:
+        MiscibleError: if there is no such device on this machine.
+    """
+    import torch
+
+    kind = name.split(":", 1)[0]
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(kind, False):
+        known = ", ".join(device for device, there in present.items() if there)
+        raise MiscibleError(f"there is no device {name!r} here.", fix=f"Available: {known}.")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise MiscibleError(f"{name!r} is not a device.") from error
+
+
+def _match_names(
+    checkpoint: Checkpoint, places: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    matched: dict[str, torch.Tensor] = {}
+    for name, info in checkpoint.tensors.items():
+        target = places.get(name)
+        if target is None:
+            if _is_computed(name):
+                continue
+            raise IncompatibleModelsError(
+                f"tensor {name!r} has no place in the architecture.", where=checkpoint.name
+            )
+        if tuple(target.shape) != info.shape:
+            raise IncompatibleModelsError(
+                f"tensor {name!r} has shape {info.shape}, the architecture needs "
+                f"{tuple(target.shape)}.",
+                where=checkpoint.name,
+            )
+        matched[name] = target
+    filled = {target.data_ptr() for target in matched.values()}
+    missing = [name for name, place in places.items() if place.data_ptr() not in filled]
+    if missing:
+        raise IncompatibleModelsError(
+            f"{len(missing)} tensors are missing, {missing[0]!r} among them.", where=checkpoint.name
+        )
+    return matched
+
+
+def _is_computed(name: str) -> bool:
+    # Old checkpoints store buffers that newer architectures compute.
+    return name.endswith(("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))
+
+
+def _computed_buffers(model: Any, config: Any) -> list[tuple[Any, str, torch.Tensor]] | None:
+    # A model built without memory lacks the buffers that no checkpoint stores (rotary
+    # frequencies). They are small: take them from modules built for real. None means that a
+    # module cannot be built from the config alone, and the whole model must be.
+    found = []
+    for module in model.modules():
+        if not module._non_persistent_buffers_set:
+            continue
+        try:
+            fresh = type(module)(config)
+        except (TypeError, AttributeError):
+            return None
+        names = module._non_persistent_buffers_set
+        found += [(module, name, getattr(fresh, name)) for name in names]
+    return found
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)

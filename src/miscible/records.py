@@ -1,0 +1,169 @@
+"""Result rows: the only currency between the layers that measure and those that conclude.
+
+Four kinds of row cover every measurement. A *score* is an estimate with its interval; an *item*
+is what one test item (a document, a minimal pair) contributed to a score, kept so that models can
+be compared on the same items; a *dose* says how much of a parent a merge contains; a *failure*
+says which cell is missing and why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Domain: TypeAlias = Literal["behaviour", "internals"]
+
+EMBEDDING_LAYER = 0
+"""Layer 0 is the output of the embedding, layer i that of block i; the last one is normalised."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """An estimate for one model, data set, layer and metric.
+
+    Attributes:
+        model: name of the model within its study.
+        domain: whether the score is of behaviour or of internals.
+        dataset: task (behaviour) or probing data set (internals).
+        metric: standard name (``acc``, ``bits_per_byte``, ``probe_accuracy``, ``preference``).
+        estimate, low, high: the score and its interval, NaN if it could not be had.
+        n: number of items.
+        layer: layer index (see `EMBEDDING_LAYER`), None where a score has no layer.
+        phenomenon, competence: place in the taxonomy of internals.
+        baseline: score of the trivial predictor (majority class, chance), NaN if none.
+        selectivity: score minus the score of the same probe on control labels, NaN if not asked.
+        higher_is_better: direction of the metric.
+        flags: comma-separated marks, e.g. ``collapsed``.
+    """
+
+    model: str
+    domain: Domain
+    dataset: str
+    metric: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+    layer: int | None = None
+    phenomenon: str = ""
+    competence: str = ""
+    baseline: float = math.nan
+    selectivity: float = math.nan
+    higher_is_better: bool = True
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """What one test item contributed: a score is the mean of *value* weighted by *weight*.
+
+    Attributes:
+        item: identity of the item within the data set, the same for every model.
+        cluster: items that are not independent (questions on one passage) share it.
+        value: the item's score in the unit of the metric (1 or 0 for accuracy).
+        weight: 1 for means over items; the number of bytes for bits per byte.
+    """
+
+    model: str
+    domain: Domain
+    dataset: str
+    metric: str
+    item: str
+    cluster: str
+    value: float
+    weight: float = 1.0
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DoseRow:
+    """How much of one parent a merge contains, by its weights.
+
+    With task vectors d_i = parent_i - base and m = merge - base over all floating tensors:
+
+    Attributes:
+        model, parent: names within the study.
+        projection: <m, d_i> / <d_i, d_i>.
+        coefficient: i-th coefficient of the least-squares fit of m by all d_i; equal to the
+            projection when the task vectors are orthogonal.
+        share: coefficient over the sum of all coefficients, NaN if that is 0.
+        cosine: cosine of m and d_i.
+        residual: |m - fit| / |m|: the part of the merge that lies in no parent's direction.
+    """
+
+    model: str
+    parent: str
+    projection: float
+    coefficient: float
+    share: float
+    cosine: float
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """A cell that has no result: which model and step, and the error's text."""
+
+    model: str
+    step: str
+    error: str
+
+
+Row: TypeAlias = ScoreRow | ItemRow | DoseRow | FailureRow
+KINDS: dict[str, type[Row]] = {
+    "score": ScoreRow, "item": ItemRow, "dose": DoseRow, "failure": FailureRow,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a row comes from; every stored row carries these columns.
+
+    Attributes:
+        key: content key of the step that made the row.
+        fingerprint: content fingerprint of the model's weights.
+        code: version of miscible.
+        libraries: ``name==version`` of the libraries that computed it, space-separated.
+        seed, dtype, device: numerics of the study.
+        wall_seconds: wall time of the whole step.
+    """
+
+    key: str
+    fingerprint: str
+    code: str
+    libraries: str
+    seed: int
+    dtype: str
+    device: str
+    wall_seconds: float
+
+
+def to_frame(rows: Iterable[Row], provenance: Provenance | None = None) -> pd.DataFrame:
+    """Return rows of one kind as a data frame with the columns of that kind.
+
+    Raises:
+        TypeError: if the rows are of more than one kind.
+    """
+    import pandas as pd
+
+    held = list(rows)
+    kinds = {type(row) for row in held}
+    if len(kinds) > 1:
+        raise TypeError(f"rows of several kinds: {sorted(kind.__name__ for kind in kinds)}")
+    columns = [field.name for kind in kinds for field in fields(kind)]
+    frame = pd.DataFrame.from_records([as_dict(row) for row in held], columns=columns)
+    if "layer" in frame:
+        frame["layer"] = frame["layer"].astype("Int64")
+    if provenance is not None:
+        frame = frame.assign(**asdict(provenance))
+    return frame
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """Return a row as a plain dict, ready for JSON or a data frame."""
+    return asdict(row)
