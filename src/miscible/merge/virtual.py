@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from miscible.errors import IncompatibleModelsError, MiscibleError, RecipeError
 from miscible.keys import content_key
-from miscible.merge.contract import Delta, Deltas, Weights
+from miscible.merge.contract import Deltas, Weights
 from miscible.merge.ops.random import ElementRandom
 from miscible.merge.plan import Input, Output, plan_merge
 from miscible.merge.recipe import Recipe
@@ -143,6 +143,15 @@ class VirtualCheckpoint:
         output = self.plan.outputs[name]
         return self._deltas(output, self._wide(output))[1].tensors
 
+    def dose_reference(self) -> tuple[Checkpoint, dict[str, Checkpoint]]:
+        """Return the model from which doses of the others are counted, and the others.
+
+        It is the recipe's base; without one, the first model.
+        """
+        origin = self.recipe.base_model or next(iter(self.models))
+        others = {ref: model for ref, model in self.models.items() if ref != origin}
+        return self.models[origin], others
+
     def _run(self, output: Output, inputs: Weights | Deltas) -> torch.Tensor:
         method = self.plan.method
         if method.space is Deltas and all(not d.any() for d in inputs.tensors):
@@ -160,12 +169,15 @@ class VirtualCheckpoint:
 
     def _delta(self, source: Input, origin: Input, base: torch.Tensor) -> torch.Tensor:
         model, base_model = self.models[source.model], self.models[origin.model]
-        if isinstance(model, AdaptedCheckpoint) and source.tensor == origin.tensor:
-            if model.base.fingerprint == base_model.fingerprint:
-                low_rank = model.adapter.delta(source.tensor)
-                if low_rank is None:
-                    return base.new_zeros(base.shape)
-                return low_rank.dense(base.dtype).to(base.device)
+        if (
+            isinstance(model, AdaptedCheckpoint)
+            and source.tensor == origin.tensor
+            and model.base.fingerprint == base_model.fingerprint
+        ):
+            low_rank = model.adapter.delta(source.tensor)
+            if low_rank is None:
+                return base.new_zeros(base.shape)
+            return low_rank.dense(base.dtype).to(base.device)
         return self._exact(source, base.dtype) - base
 
     def _exact(self, source: Input, wide: torch.dtype) -> torch.Tensor:

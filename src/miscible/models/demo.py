@@ -149,11 +149,7 @@ def _clean_config(config: Any) -> "LlamaConfig":
     """The same architecture without what the GGUF loader leaves behind (paths, quantisation)."""
     from transformers import LlamaConfig
 
-    kept = (
-        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
-        "num_key_value_heads head_dim hidden_act max_position_embeddings rope_parameters "
-        "tie_word_embeddings attention_bias mlp_bias"
-    ).split()
+    kept = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias"]
     return LlamaConfig(
         **{key: getattr(config, key) for key in kept},
         rms_norm_eps=float(f"{config.rms_norm_eps:.6g}"),  # 1e-5, stored as float32 in the file

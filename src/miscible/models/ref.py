@@ -95,6 +95,16 @@ def resolve(reference: str, relative_to: Path | None = None) -> ModelSource:
     return _download(reference, hub_id, revision or None)
 
 
+def is_hub_id(reference: str) -> bool:
+    """Return whether a reference names a Hub model (and no folder of that name exists)."""
+    hub_id = reference.partition("@")[0]
+    return (
+        _HUB_ID.fullmatch(hub_id) is not None
+        and not _looks_local(reference)
+        and not Path(reference).exists()
+    )
+
+
 def _looks_local(reference: str) -> bool:
     return reference.startswith((".", "/", "~", "\\")) or reference.count("/") > 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from miscible.merge.contract import Delta, Deltas
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:
@@ -20,13 +20,15 @@ def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) ->
     """
     import torch
 
-    total = deltas.weighted_sum(weights).tensor
+    # Products are rounded before they are summed, so that votes that cancel cancel exactly.
+    contributions = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
+    total = contributions[0].clone()
+    for contribution in contributions[1:]:
+        total += contribution
     positive = total >= 0
-    del total
-    merged = torch.zeros_like(deltas.tensors[0])
-    divisor = torch.zeros_like(merged) if normalize else None
-    for delta, weight in zip(deltas, weights, strict=True):
-        contribution = delta * weight
+    merged = torch.zeros_like(total)
+    divisor = torch.zeros_like(total) if normalize else None
+    for contribution, weight in zip(contributions, weights, strict=True):
         agrees = torch.where(positive, contribution > 0, contribution < 0)
         merged += contribution.mul_(agrees)
         if divisor is not None:

@@ -1,0 +1,144 @@
+"""``miscible study``: plan, run, status, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from miscible.cli.output import Format, console, duration, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from miscible.study import Study
+
+study_app = typer.Typer(
+    help="Merge, evaluate and probe by one YAML file; resumable.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FAILED = 1
+_FILE = typer.Argument(..., help="Study file.")
+_FOLDER = typer.Option(None, "--folder", help="Results; default: the study's name beside its file.")
+_FORMAT = typer.Option(Format.HUMAN, help="What to print.")
+
+
+@study_app.command()
+def run(
+    file: Path = _FILE,
+    folder: Path | None = _FOLDER,
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and its cost only."),
+    report: bool = typer.Option(True, help="Write the report at the end."),
+    format: Format = _FORMAT,
+) -> None:
+    """Run a study, or go on where it was stopped."""
+    from miscible.study import Study
+
+    study = Study.open(file, folder)
+    if dry_run:
+        _show_plan(study, format)
+        return
+    with progress(format):
+        summary = study.run()
+        page = _write_report(study, None) if report else None
+    if format is Format.JSON:
+        print_json(
+            {
+                "done": summary.done, "reused": summary.reused,
+                "failed": [{"step": str(s), "error": e} for s, e in summary.failed],
+                "folder": str(study.store.folder), "report": str(page) if page else None,
+            }
+        )  # fmt: skip
+    elif format is Format.HUMAN:
+        out = console()
+        out.print(f"{summary.done} steps computed, {summary.reused} found finished.")
+        for step, error in summary.failed:
+            out.print(f"[bold red]failed[/] {step}: {error}", highlight=False)
+        if page:
+            out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    if summary.failed:
+        raise typer.Exit(FAILED)
+
+
+@study_app.command()
+def status(file: Path = _FILE, folder: Path | None = _FOLDER, format: Format = _FORMAT) -> None:
+    """Show which steps are finished, failed and open."""
+    from miscible.study import Study
+
+    states = Study.open(file, folder).status()
+    if format is Format.JSON:
+        print_json(
+            [
+                {"key": s.step.key, "model": s.step.model, "kind": s.step.kind,
+                 "subject": s.step.subject, "state": s.state, "error": s.error or None}
+                for s in states
+            ]
+        )  # fmt: skip
+    elif format is Format.HUMAN:
+        counts = Counter((s.step.model, s.state) for s in states)
+        models = list(dict.fromkeys(s.step.model for s in states))
+        kinds = ("finished", "failed", "open")
+        rows = [[m, *(str(counts[m, kind] or "") for kind in kinds)] for m in models]
+        print_table("Steps", ["model", *kinds], rows)
+        for s in states:
+            if s.state == "failed":
+                reason = s.error.strip().splitlines()[-1]
+                console().print(f"[bold red]failed[/] {s.step}: {reason}", highlight=False)
+
+
+@study_app.command()
+def report(
+    file: Path = _FILE,
+    folder: Path | None = _FOLDER,
+    out: Path | None = typer.Option(None, help="HTML file; default: report.html in the folder."),
+    format: Format = _FORMAT,
+) -> None:
+    """Write the report of what is finished so far."""
+    from miscible.study import Study
+
+    with progress(format):
+        page = _write_report(Study.open(file, folder), out)
+    if format is Format.JSON:
+        print_json({"report": str(page)})
+    elif format is Format.HUMAN:
+        console().print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _write_report(study: Study, out: Path | None) -> Path:
+    from miscible.progress import task
+    from miscible.report.page import write_report
+
+    page = out or study.store.folder / "report.html"
+    with task("report"):
+        write_report(study.tables(), page)
+    return page
+
+
+def _show_plan(study: Study, format: Format) -> None:
+    cost = study.cost()
+    if format is Format.JSON:
+        print_json({"cost": dict(cost), "steps": [str(step) for step in study.plan.steps]})
+        return
+    if format is Format.QUIET:
+        return
+    rows = [
+        [
+            model.name,
+            model.role,
+            model.method,
+            "" if model.dose != model.dose else f"{model.dose:g}",
+            *(str(sum(s.kind == kind for s in model.steps) or "") for kind in
+              ("behaviour", "internals")),
+            str(sum(study.store.has(step.key) for step in model.steps)),
+        ]
+        for model in study.plan.models
+    ]  # fmt: skip
+    columns = ["model", "role", "method", "dose", "tasks", "data sets", "finished steps"]
+    print_table(f"Plan of {study.spec.name}", columns, rows)
+    left = int(cost["steps"] - cost["finished"])
+    console().print(
+        f"{left} of {int(cost['steps'])} steps to do: about {duration(cost['seconds'])} and "
+        f"{cost['peak_bytes'] / 1e9:.1f} GB of memory (a rough estimate)."
+    )

@@ -1,0 +1,96 @@
+"""What a step will cost: from steps of the same kind that are finished, else from arithmetic."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from statistics import median
+
+from miscible.models.checkpoint import Checkpoint
+from miscible.study.plan import Plan, Step
+from miscible.study.spec import StudySpec
+from miscible.study.store import Store
+
+CHARACTERS_PER_TOKEN = 4.0
+TOKENS_PER_ITEM = 150
+ITEMS_WITHOUT_LIMIT = 500
+DOSE_ELEMENTS_PER_SECOND = 1e8
+RESIDENT_BYTES = 1.2e9
+"""Of Python, torch, transformers and lm-eval, before any model is loaded."""
+
+
+class Estimator:
+    """Estimates seconds; gets better as steps finish."""
+
+    def __init__(self, spec: StudySpec, plan: Plan, store: Store) -> None:
+        self._spec = spec
+        self._parameters = parameter_count(plan.base)
+        self._parents = len(plan.parents)
+        self._pairs = {d.name: [(p.good, p.bad) for p in d.pairs] for d in plan.datasets}
+        self._measured: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for step in plan.steps:
+            seconds = store.seconds(step.key)
+            if seconds is not None:
+                self.learn(step, seconds)
+
+    def learn(self, step: Step, seconds: float) -> None:
+        """Take the time of a finished step into account."""
+        self._measured[step.kind, step.subject].append(seconds)
+
+    def seconds(self, step: Step) -> float:
+        """Return the expected wall time of a step."""
+        if held := self._measured.get((step.kind, step.subject)):
+            return median(held)
+        if step.kind == "dose":
+            return self._parameters * (2 + self._parents) / DOSE_ELEMENTS_PER_SECOND
+        return 2.0 * self._parameters * self._tokens(step) / flops_per_second(self._spec.dtype)
+
+    def total(self, steps: Iterable[Step]) -> float:
+        """Return the expected wall time of several steps."""
+        return sum(self.seconds(step) for step in steps)
+
+    def resident_bytes(self) -> float:
+        """Return the expected peak memory of a run."""
+        width = {"float64": 8, "float32": 4}.get(self._spec.dtype, 2)
+        return RESIDENT_BYTES + self._parameters * width * 1.5
+
+    def _tokens(self, step: Step) -> float:
+        if step.kind == "internals":
+            characters = sum(len(good) + len(bad) for good, bad in self._pairs[step.subject])
+            return characters / CHARACTERS_PER_TOKEN
+        limit = self._spec.behaviour.limit if self._spec.behaviour else None
+        return TOKENS_PER_ITEM * (limit or ITEMS_WITHOUT_LIMIT)
+
+
+def parameter_count(checkpoint: Checkpoint) -> int:
+    """Return the number of elements of all tensors."""
+    return sum(info.size for info in checkpoint.tensors.values())
+
+
+def describe_cost(plan: Plan, store: Store, estimator: Estimator) -> Mapping[str, float]:
+    """Return counts, seconds and bytes of what is left to do."""
+    left = [step for step in plan.steps if not store.has(step.key)]
+    return {
+        "steps": len(plan.steps),
+        "finished": len(plan.steps) - len(left),
+        "seconds": estimator.total(left),
+        "peak_bytes": estimator.resident_bytes(),
+    }
+
+
+@lru_cache(maxsize=4)
+def flops_per_second(dtype: str) -> float:
+    """Measure what this machine's matrix product delivers in that dtype, in under 0.3 s."""
+    import torch
+
+    held = torch.ones(256, 1024, dtype=getattr(torch, dtype))
+    weight = torch.ones(1024, 1024, dtype=held.dtype)
+    held @ weight
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.1:
+        held @ weight
+        count += 1
+    # Whole models reach about a half of what one large product does.
+    return 0.5 * count * 2.0 * 256 * 1024 * 1024 / (time.perf_counter() - start)

@@ -1,0 +1,145 @@
+"""The study file: one YAML that says what to merge and what to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from miscible.models.live import DTYPES
+from miscible.spec import Strict, read_yaml
+
+Dose = Annotated[float, Field(ge=0.0, le=1.0)]
+_NAME = r"^[\w][\w.+ -]{0,79}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class MergeEntry(Strict):
+    """One line of `merges`: a recipe file, or methods at doses.
+
+    Attributes:
+        method: one method or several.
+        dose: share of the second parent, one or several; equal shares for all parents if absent.
+        parameters: further parameters of the method.
+        match: whether lambda of methods on deltas is chosen so that the parents' effective doses
+            add up to 1; compares methods at matched dose. Ignored where `parameters` gives lambda.
+        recipe: path of a mergekit recipe, relative to the study file.
+        name: name of the merge; made from method and dose if absent.
+    """
+
+    method: list[str] = []
+    dose: list[Dose] = []
+    parameters: dict[str, Any] = {}
+    match: bool = True
+    recipe: str | None = None
+    name: Name | None = None
+
+    @field_validator("method", "dose", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def _recipe_or_method(self) -> MergeEntry:
+        if bool(self.method) == bool(self.recipe):
+            raise ValueError("a merge needs either 'method' or 'recipe'")
+        if self.recipe and (self.dose or self.parameters):
+            raise ValueError(
+                "a recipe has its own parameters; 'dose' and 'parameters' go elsewhere"
+            )
+        if self.name and len(self.method) * max(1, len(self.dose)) > 1:
+            raise ValueError("one 'name' cannot stand for several merges")
+        return self
+
+
+class Behaviour(Strict):
+    """What behaviour to measure; see `miscible.evaluate.EvaluationOptions`."""
+
+    tasks: list[str] = Field(min_length=1)
+    data: dict[str, str | dict[str, str]] = {}
+    include: list[str] = []
+    limit: int | None = Field(None, ge=1)
+    num_fewshot: int | None = Field(None, ge=0)
+    apply_chat_template: bool = False
+    batch_tokens: int = Field(1024, ge=1)
+
+    @field_validator("tasks", "include", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+
+class Internals(Strict):
+    """What internals to probe.
+
+    Attributes:
+        datasets: sources, as ``templates`` or ``minimal_pairs: PATH``.
+        layers: ``all`` or a list; negative numbers count from the last.
+        limit: most pairs of one data set.
+    """
+
+    datasets: list[str] = Field(min_length=1)
+    layers: Literal["all"] | list[int] = "all"
+    limit: int | None = Field(None, ge=1)
+    batch_tokens: int = Field(2048, ge=1)
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _as_specs(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list) else [value]
+        specs: list[Any] = []
+        for entry in entries:
+            if isinstance(entry, dict):
+                specs += [f"{source}:{argument}" for source, argument in entry.items()]
+            else:
+                specs.append(entry)
+        return specs
+
+
+class StudySpec(Strict):
+    """A study.
+
+    Attributes:
+        name: its name, also of its folder.
+        base: reference of the common base.
+        parents: references by short name; the dose axis runs from the first to the second.
+        merges: what to merge.
+        behaviour, internals: what to measure; at least one of them.
+        metrics: kept for the mergeability metrics; must be absent or empty for now.
+        seed, dtype, device: one numerics policy for everything that is measured.
+    """
+
+    name: Name
+    base: str
+    parents: dict[Name, str] = Field(min_length=1)
+    merges: list[MergeEntry] = []
+    behaviour: Behaviour | None = None
+    internals: Internals | None = None
+    seed: int = Field(0, ge=0)
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, value: str) -> str:
+        if value not in DTYPES:
+            raise ValueError(f"{value!r} is not one of {', '.join(DTYPES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_measure(self) -> StudySpec:
+        if self.behaviour is None and self.internals is None:
+            raise ValueError("there is nothing to measure: give 'behaviour', 'internals' or both")
+        if "base" in self.parents:
+            raise ValueError("'base' names the base; call the parent something else")
+        return self
+
+
+def read_study(path: Path) -> StudySpec:
+    """Read a study file.
+
+    Raises:
+        SpecError: with file and line.
+    """
+    return read_yaml(path).validate(StudySpec)
