@@ -42,7 +42,7 @@ class Strict(BaseModel):
                     raise PydanticCustomError(
                         "unknown_key",
                         "unknown key {key}. {advice}",
-                        {"key": repr(key), "advice": did_you_mean(str(key), known)},
+                        {"name": key, "key": repr(key), "advice": did_you_mean(str(key), known)},
                     )
         return value
 
@@ -79,7 +79,8 @@ class Document:
         except ValidationError as failure:
             first = failure.errors()[0]
             path = tuple(first["loc"])
-            line = self.line_of(path)
+            unknown = (first["ctx"]["name"],) if first["type"] == "unknown_key" else ()
+            line = self.line_of((*path, *unknown))
             key = ".".join(str(part) for part in path)
             message = str(first["msg"])
             raise error(

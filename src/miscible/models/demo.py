@@ -149,7 +149,11 @@ def _clean_config(config: Any) -> "LlamaConfig":
     """The same architecture without what the GGUF loader leaves behind (paths, quantisation)."""
     from transformers import LlamaConfig
 
-    kept = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias"]
+    kept = (
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "hidden_act"),
+        *("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"),
+        *("rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias"),
+    )
     return LlamaConfig(
         **{key: getattr(config, key) for key in kept},
         rms_norm_eps=float(f"{config.rms_norm_eps:.6g}"),  # 1e-5, stored as float32 in the file
@@ -204,7 +208,7 @@ def _quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         # The GGUF reader has a progress bar of its own that heeds no setting.
-        with open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink):
+        with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
             yield
     finally:
         logging.set_verbosity(verbosity)

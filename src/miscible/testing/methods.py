@@ -1,0 +1,248 @@
+"""The laws that every merging method obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from miscible.errors import MiscibleError
+from miscible.merge.contract import METHODS, REQUIRED, Base, Deltas, MergeMethod
+from miscible.merge.recipe import Recipe, Source
+from miscible.merge.virtual import VirtualCheckpoint
+from miscible.models.adapters import AdaptedCheckpoint
+from miscible.models.checkpoint import Checkpoint
+from miscible.models.delta import LowRank
+from miscible.models.memory import MemoryCheckpoint
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("embed_tokens.weight", "layers.0.mlp.weight", "layers.1.mlp.weight", "norm.weight")
+SHAPES = ((7, 4), (6, 5), (6, 5), (5,))
+ROUNDING = 4e-7
+"""A few units in the last place of float32 at the size of the test tensors."""
+
+
+def check_method(name: str, *, seed: int = 0) -> None:
+    """Run every law on the registered method *name* with random tensors.
+
+    Raises:
+        AssertionError: naming the law that does not hold.
+    """
+    method = METHODS.get(name)
+    for law in LAWS:
+        law(method, seed)
+
+
+def one_model_returns_it(method: MergeMethod, seed: int) -> None:
+    """One model at weight 1 and density 1 is returned."""
+    if method.least > 1:
+        return
+    merge = _merge(method, _models(seed, count=1))
+    child = merge.models["m0"]
+    for tensor in merge.tensors:
+        _close(merge.read(tensor), child.read(tensor), f"{method.name}: one model", tensor)
+
+
+def zero_deltas_return_the_base(method: MergeMethod, seed: int) -> None:
+    """Models equal to the base give the base, bit for bit on deltas."""
+    models = _models(seed)
+    same = {reference: _renamed(models["base"], reference) for reference in models}
+    merge = _merge(method, same)
+    for tensor in merge.tensors:
+        found, base = merge.read(tensor), models["base"].read(tensor)
+        if method.space is Deltas:
+            assert found.equal(base), f"{method.name}: zero deltas change {tensor}"
+        _close(found, base, f"{method.name}: equal models", tensor)
+
+
+def order_does_not_matter(method: MergeMethod, seed: int) -> None:
+    """The order in which models are listed changes nothing."""
+    if method.base is Base.FIRST:
+        return
+    models = _models(seed)
+    forward, backward = _merge(method, models), _merge(method, models, backwards=True)
+    for tensor in forward.tensors:
+        _close(forward.read(tensor), backward.read(tensor), f"{method.name}: order", tensor)
+
+
+def order_of_reading_does_not_matter(method: MergeMethod, seed: int) -> None:
+    """The same seed gives the same bytes, whatever was read before."""
+    models = _models(seed)
+    first, second = _merge(method, models), _merge(method, models)
+    forward = {tensor: first.read(tensor) for tensor in first.tensors}
+    for tensor in reversed(list(second.tensors)):
+        assert second.read(tensor).equal(forward[tensor]), f"{method.name}: repeatable"
+    if method.random:
+        other = _merge(method, models, seed=1)
+        assert any(not other.read(t).equal(forward[t]) for t in forward), f"{method.name}: seed"
+
+
+def low_rank_equals_dense(method: MergeMethod, seed: int) -> None:
+    """Adapters merge to what their dense forms merge to."""
+    import torch
+
+    models = _models(seed)
+    base = models["base"]
+    generator = torch.Generator().manual_seed(seed)
+    adapted: dict[str, Checkpoint] = {"base": base}
+    dense: dict[str, Checkpoint] = {"base": base}
+    for reference in ("m0", "m1"):
+        factors = {
+            tensor: LowRank(torch.randn(2, info.shape[1], generator=generator),
+                            torch.randn(info.shape[0], 2, generator=generator), 0.5)
+            for tensor, info in base.tensors.items() if len(info.shape) == 2
+        }  # fmt: skip
+        child = AdaptedCheckpoint(base, _Factors(factors), name=reference)  # type: ignore[arg-type]
+        adapted[reference] = child
+        dense[reference] = MemoryCheckpoint(
+            reference, {tensor: child.read(tensor) for tensor in child.tensors}
+        )
+    if method.random:
+        return  # draws belong to a model's content, and these differ in it
+    low, full = _merge(method, adapted), _merge(method, dense)
+    for tensor in low.tensors:
+        _close(low.read(tensor), full.read(tensor), f"{method.name}: low rank", tensor, 8)
+
+
+def dtype_is_kept(method: MergeMethod, seed: int) -> None:
+    """Equal dtypes stay, different ones are promoted."""
+    import torch
+
+    for dtypes, expected in (
+        ((torch.bfloat16,) * 3, torch.bfloat16),
+        ((torch.float16,) * 3, torch.float16),
+        ((torch.float64,) * 3, torch.float64),
+        ((torch.float16, torch.bfloat16, torch.bfloat16), torch.float32),
+    ):
+        models = dict(zip(("base", "m0", "m1"), dtypes, strict=True))  # dtype of each model
+        made = {
+            reference: MemoryCheckpoint(
+                reference, {t: model.read(t, models[reference]) for t in model.tensors}
+            )
+            for reference, model in _models(seed).items()
+        }
+        merge = _merge(method, made)
+        wanted = expected if method.base is Base.ORIGIN else _promoted(merge)
+        for tensor in merge.tensors:
+            assert merge.read(tensor).dtype == wanted, f"{method.name}: dtype"
+
+
+def nan_is_an_error(method: MergeMethod, seed: int) -> None:
+    """NaN or infinity in an input is an error that names model and tensor."""
+    for value in (float("nan"), float("inf")):
+        models = _models(seed)
+        broken = {t: models["m1"].read(t) for t in models["m1"].tensors}
+        broken[NAMES[2]][0, 0] = value
+        models["m1"] = MemoryCheckpoint("m1", broken)
+        merge = _merge(method, models)
+        merge.read(NAMES[1])
+        try:
+            merge.read(NAMES[2])
+        except MiscibleError as error:
+            assert "m1" in str(error), f"{method.name}: NaN"
+            assert NAMES[2] in str(error), f"{method.name}: NaN"
+        else:
+            raise AssertionError(f"{method.name}: {value} passed unnoticed")
+
+
+LAWS: tuple[Callable[[MergeMethod, int], None], ...] = (
+    one_model_returns_it,
+    zero_deltas_return_the_base,
+    order_does_not_matter,
+    order_of_reading_does_not_matter,
+    low_rank_equals_dense,
+    dtype_is_kept,
+    nan_is_an_error,
+)
+
+
+class _Factors:
+    """Stands where `AdaptedCheckpoint` expects an adapter, with factors made on the spot."""
+
+    name = "factors"
+
+    def __init__(self, factors: Mapping[str, LowRank]) -> None:
+        self._factors = factors
+        self.config: dict[str, Any] = {}
+        self.fingerprint = str(id(self))
+
+    @property
+    def weights(self) -> list[str]:
+        return list(self._factors)
+
+    def shape(self, weight: str) -> tuple[int, ...]:
+        return self._factors[weight].shape
+
+    def delta(self, weight: str) -> LowRank | None:
+        return self._factors.get(weight)
+
+
+def _models(seed: int, count: int = 2) -> dict[str, Checkpoint]:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    base = {n: torch.randn(*s, generator=generator) for n, s in zip(NAMES, SHAPES, strict=True)}
+    models: dict[str, Checkpoint] = {"base": MemoryCheckpoint("base", base)}
+    for i in range(count):
+        state = {n: t + 0.3 * torch.randn(t.shape, generator=generator) for n, t in base.items()}
+        models[f"m{i}"] = MemoryCheckpoint(f"m{i}", state)
+    return models
+
+
+def _merge(
+    method: MergeMethod,
+    models: Mapping[str, Checkpoint],
+    *,
+    backwards: bool = False,
+    seed: int = 0,
+) -> VirtualCheckpoint:
+    shared: dict[str, Any] = {
+        name: 0.5
+        for name, parameter in method.parameters.items()
+        if parameter.default is REQUIRED and not parameter.per_model
+    }
+    count = len(models) - 1
+    own = {
+        name: 1.0
+        for name, parameter in method.parameters.items()
+        if parameter.default is REQUIRED and parameter.per_model
+    }
+    if method.random and count > 1:
+        shared["density"] = 0.5
+    children = [reference for reference in models if reference != "base"]
+    if method.base is Base.FIRST:
+        children = children[: (method.most or 2)]
+    recipe = Recipe(
+        merge_method=method.name,
+        models=[
+            Source(model=reference, parameters=dict(own))
+            for reference in (reversed(children) if backwards else children)
+        ],
+        base_model={Base.ORIGIN: "base", Base.FIRST: children[0], Base.INPUT: None}[method.base],
+        parameters=shared,
+    )
+    used = {reference: models[reference] for reference in recipe.references()}
+    return VirtualCheckpoint(recipe, used, seed=seed)
+
+
+def _renamed(model: Checkpoint, name: str) -> MemoryCheckpoint:
+    return MemoryCheckpoint(name, {tensor: model.read(tensor) for tensor in model.tensors})
+
+
+def _promoted(merge: VirtualCheckpoint) -> torch.dtype:
+    import torch
+
+    found = [model.read(NAMES[0]).dtype for model in merge.models.values()]
+    promoted = found[0]
+    for dtype in found[1:]:
+        promoted = torch.promote_types(promoted, dtype)
+    return promoted
+
+
+def _close(
+    found: torch.Tensor, wanted: torch.Tensor, law: str, tensor: str, factor: int = 1
+) -> None:
+    difference = (found.double() - wanted.double()).abs().max().item()
+    scale = max(1.0, wanted.double().abs().max().item())
+    assert difference <= factor * ROUNDING * scale, f"{law}: {tensor} differs by {difference:.2e}"

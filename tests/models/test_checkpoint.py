@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
+from miscible.models import FolderCheckpoint, LiveModel, open_checkpoint
+from miscible.models import fingerprint as fingerprint_module
+from miscible.models.tokenizer import check_same_vocabulary
+from miscible.models.writer import write_checkpoint
+from tiny import tiny_tensors, write_model
+
+
+def shard(folder: Path, mapping: dict[str, str] | None = None) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    weight_map = mapping or {name: file for file, held in parts.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_sharded_equals_single(tiny_base: Path, tmp_path: Path) -> None:
+    single = FolderCheckpoint(tiny_base)
+    other = write_model(tmp_path / "sharded", tiny_tensors(0))
+    shard(other)
+    sharded = FolderCheckpoint(other)
+    assert set(sharded.tensors) == set(single.tensors)
+    assert all(single.read(name).equal(sharded.read(name)) for name in single.tensors)
+
+
+@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "a/../../b", "C:\\x"])
+def test_an_index_cannot_lead_outside(tiny_base: Path, name: str) -> None:
+    shard(tiny_base, {"model.norm.weight": name})
+    with pytest.raises(CheckpointError, match="outside the model folder"):
+        FolderCheckpoint(tiny_base)
+
+
+def test_an_index_that_lies_is_refused(tiny_base: Path) -> None:
+    shard(tiny_base, {"no.such.tensor": "one.safetensors"})
+    with pytest.raises(CheckpointError, match="promises tensor"):
+        FolderCheckpoint(tiny_base)
+
+
+def test_pickles_are_refused(tiny_base: Path) -> None:
+    (tiny_base / "model.safetensors").rename(tiny_base / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pickled weights"):
+        FolderCheckpoint(tiny_base)
+
+
+def test_missing_folder_and_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such model folder"):
+        FolderCheckpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="there are no weights"):
+        FolderCheckpoint(tmp_path)
+
+
+def test_fingerprint_is_of_the_content(tiny_base: Path, tmp_path: Path) -> None:
+    first = FolderCheckpoint(tiny_base).fingerprint
+    assert FolderCheckpoint(write_model(tmp_path / "copy", tiny_tensors(0))).fingerprint == first
+    assert FolderCheckpoint(write_model(tmp_path / "other", tiny_tensors(1))).fingerprint != first
+
+
+def test_fingerprint_hashes_a_settled_file_once(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tiny_base / "model.safetensors"
+    os.utime(weights, (1e9, 1e9))
+    hashed: list[Path] = []
+    real = fingerprint_module.file_digest
+    monkeypatch.setattr(
+        fingerprint_module, "file_digest", lambda path: hashed.append(path) or real(path)
+    )
+    first = FolderCheckpoint(tiny_base).fingerprint
+    assert FolderCheckpoint(tiny_base).fingerprint == first
+    assert len(hashed) == 1
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert FolderCheckpoint(tiny_base).fingerprint != first
+
+
+def test_written_equals_read(tiny_base: Path, tmp_path: Path) -> None:
+    source = FolderCheckpoint(tiny_base)
+    write_checkpoint(source, tmp_path / "out", shard_bytes=4000)
+    written = FolderCheckpoint(tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
+    assert written.tensors == source.tensors
+    assert all(source.read(name).equal(written.read(name)) for name in source.tensors)
+    reference = {}
+    for file in (tmp_path / "out").glob("*.safetensors"):
+        reference |= load_file(file)
+    assert all(source.read(name).equal(reference[name]) for name in source.tensors)
+
+
+def test_nothing_is_overwritten(tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("x")
+    with pytest.raises(CheckpointError, match="exists already"):
+        write_checkpoint(FolderCheckpoint(tiny_base), tmp_path / "out")
+    assert (tmp_path / "out" / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_nothing(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    source = FolderCheckpoint(tiny_base)
+    real, count = source.read, 0
+
+    def read(name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise failure
+        return real(name, dtype)
+
+    monkeypatch.setattr(source, "read", read)
+    expected = KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else CheckpointError
+    with pytest.raises(expected):
+        write_checkpoint(source, tmp_path / "place" / "out")
+    assert not list((tmp_path / "place").iterdir())
+
+
+def test_live_model_equals_transformers(tiny_base: Path, tiny_children: list[Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.tensor([[0, 3, 5, 9, 12]])
+    live = LiveModel.load(open_checkpoint(str(tiny_base)))
+    for folder in (tiny_base, *tiny_children, tiny_base):
+        live.swap(FolderCheckpoint(folder))
+        reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        assert live.model(ids).logits.equal(reference(ids).logits)
+        assert live.fingerprint == FolderCheckpoint(folder).fingerprint
+
+
+def test_swapping_in_another_architecture_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    live = LiveModel.load(FolderCheckpoint(tiny_base))
+    for change, message in ((lambda t: t.pop("model.norm.weight"), "missing"),
+                            (lambda t: t.update(extra=torch.ones(2)), "no place"),
+                            (lambda t: t.update({"model.norm.weight": torch.ones(3)}), "shape")):  # fmt: skip
+        tensors = tiny_tensors(0)
+        change(tensors)
+        folder = write_model(tmp_path / message.replace(" ", ""), tensors)
+        with pytest.raises(IncompatibleModelsError, match=message):
+            live.swap(FolderCheckpoint(folder))
+
+
+def test_unknown_dtype_and_device(tiny_base: Path) -> None:
+    with pytest.raises(MiscibleError, match="not a dtype"):
+        LiveModel.load(FolderCheckpoint(tiny_base), dtype="int8")
+    with pytest.raises(MiscibleError, match="no device"):
+        LiveModel.load(FolderCheckpoint(tiny_base), device="abacus")
+
+
+def test_other_vocabulary_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    from tiny import WORDS
+
+    swapped = write_model(tmp_path / "swapped", tiny_tensors(1), words=WORDS[::-1])
+    with pytest.raises(IncompatibleModelsError, match="the token '.*' has id"):
+        check_same_vocabulary([FolderCheckpoint(tiny_base), FolderCheckpoint(swapped)])

@@ -1,0 +1,148 @@
+"""References, with a small fake Hub on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from miscible.errors import ModelReferenceError
+from miscible.models import open_checkpoint
+from miscible.models.ref import is_hub_id
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    folder: Path
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def answer(self, *, body: bool) -> None:
+        self.requests.append(self.path)
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/acme/tiny/tree/"):
+            files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40}
+                     for p in sorted(self.folder.iterdir())]  # fmt: skip
+            files += [{**files[0], "path": name} for name in ("evil.py", "pytorch_model.bin")]
+            self.json(files, body)
+            return
+        if path.startswith("/api/models/acme/tiny"):
+            siblings = [{"rfilename": p.name} for p in sorted(self.folder.iterdir())]
+            siblings += [{"rfilename": "evil.py"}, {"rfilename": "pytorch_model.bin"}]
+            self.json({"id": "acme/tiny", "sha": COMMIT, "siblings": siblings}, body)
+            return
+        prefix = f"/acme/tiny/resolve/{COMMIT}/"
+        file = self.folder / path.removeprefix(prefix)
+        if path.startswith(prefix) and file.is_file():
+            data = file.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+            return
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def json(self, value: object, body: bool) -> None:
+        import json
+
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tiny_base: Path) -> Iterator[tuple[str, list[str]]]:
+    requests: list[str] = []
+    handler = type("Handler", (FakeHub,), {"folder": tiny_base, "requests": requests})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+
+
+def ask(endpoint: str, home: Path, reference: str, **env: str) -> subprocess.CompletedProcess[str]:
+    # huggingface_hub reads its settings when it is imported, so each question is a new process.
+    code = (
+        "import sys\n"
+        "from miscible.models.ref import resolve\n"
+        "from miscible.models import open_checkpoint\n"
+        "from miscible.errors import MiscibleError\n"
+        "try:\n"
+        f"    source = resolve({reference!r})\n"
+        f"    print(source.commit, len(open_checkpoint({reference!r}).tensors))\n"
+        "except MiscibleError as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **env}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**clean, **settings},
+        check=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_hub_models_are_pinned_to_a_commit(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    endpoint, requests = hub
+    online = ask(endpoint, tmp_path / "hf", "acme/tiny@main")
+    assert online.stdout.split() == [COMMIT, "20"], online.stderr
+    resolved = [path for path in requests if "/resolve/" in path]
+    assert resolved
+    assert all(COMMIT in path for path in resolved), "files are asked for by commit"
+    assert not any(path.endswith((".py", ".bin")) for path in resolved), "no code, no pickles"
+    offline = ask(endpoint, tmp_path / "hf", f"acme/tiny@{COMMIT}", HF_HUB_OFFLINE="1")
+    assert offline.stdout.split()[0] == COMMIT, offline.stdout
+    missing = ask(endpoint, tmp_path / "hf2", "acme/tiny", HF_HUB_OFFLINE="1")
+    assert "ModelReferenceError" in missing.stdout
+    assert "HF_HUB_OFFLINE" in missing.stdout
+    unknown = ask(endpoint, tmp_path / "hf", "acme/nothing")
+    assert "ModelReferenceError" in unknown.stdout
+    assert "HTTP 404" in unknown.stdout
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "./nowhere", "/no/such/folder", "a/b/c", "no-slash", "../x", "acme/x@../../y"]
+)
+def test_references_that_name_nothing(reference: str) -> None:
+    with pytest.raises(ModelReferenceError):
+        open_checkpoint(reference)
+
+
+def test_local_folders_win_and_never_ask_the_network(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_base.parent / "acme" / "tiny"
+    folder.parent.mkdir()
+    tiny_base.rename(folder)
+    monkeypatch.chdir(folder.parent.parent)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    assert len(open_checkpoint("acme/tiny").tensors) == 20
+    assert not is_hub_id("acme/tiny")
+    assert is_hub_id("acme/other")
+    assert not is_hub_id("./acme/tiny")
