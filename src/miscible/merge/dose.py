@@ -108,7 +108,7 @@ def _candidates(merge: Checkpoint, base: Checkpoint, parents: Sequence[Checkpoin
 
 def possible_changes(model: Checkpoint, base: Checkpoint) -> frozenset[str] | None:
     """Return the tensors in which *model* can differ from *base*, None if that is unknown."""
-    if model is base:
+    if model.fingerprint == base.fingerprint:
         return frozenset()
     if isinstance(model, AdaptedCheckpoint) and model.base.fingerprint == base.fingerprint:
         return frozenset(model.adapter.weights)

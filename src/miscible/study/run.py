@@ -158,10 +158,13 @@ class _Run:
         if step.subject not in self.encodings:
             self.encodings[step.subject] = plan_encoding(live, dataset, internals.batch_tokens)
         found = probe_dataset(
-            live, dataset, self.encodings[step.subject],
-            layers=internals.layers, seed=self.spec.seed,
-        )  # fmt: skip
-        return [*found.scores, *found.items]
+            live,
+            dataset,
+            self.encodings[step.subject],
+            layers=internals.layers,
+            seed=self.spec.seed,
+        )
+        return [*found.scores, *found.items, *found.failures]
 
     def _provenance(self, step: Step, fingerprint: str, seconds: float) -> Provenance:
         libraries = " ".join(f"{name}=={number}" for name, number in library_versions().items())

@@ -82,7 +82,7 @@ class Internals(Strict):
     datasets: list[str] = Field(min_length=1)
     layers: Literal["all"] | list[int] = "all"
     limit: int | None = Field(None, ge=1)
-    batch_tokens: int = Field(2048, ge=1)
+    batch_tokens: int | None = Field(None, ge=1)
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -106,7 +106,7 @@ class StudySpec(Strict):
         parents: references by short name; the dose axis runs from the first to the second.
         merges: what to merge.
         behaviour, internals: what to measure; at least one of them.
-        metrics: kept for the mergeability metrics; must be absent or empty for now.
+        metrics: mergeability metrics to measure; read, and not measured by this version.
         seed, dtype, device: one numerics policy for everything that is measured.
     """
 
@@ -116,6 +116,7 @@ class StudySpec(Strict):
     merges: list[MergeEntry] = []
     behaviour: Behaviour | None = None
     internals: Internals | None = None
+    metrics: Literal["all"] | list[str] | None = None
     seed: int = Field(0, ge=0)
     dtype: str = "float32"
     device: str = "cpu"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from miscible import __version__
 from miscible.errors import MiscibleError, SpecError
-from miscible.records import KINDS, FailureRow
+from miscible.records import KINDS, FailureRow, to_frame
 from miscible.study.estimate import Estimator, describe_cost
 from miscible.study.plan import Plan, PlannedModel, Step, library_versions, make_plan
 from miscible.study.run import RunSummary, matched_factor, run_plan, with_lambda
@@ -124,21 +124,19 @@ class Study:
 
         from miscible.analyse.tables import StudyTables
 
-        failures = [
+        failed = [
             FailureRow(s.step.model, str(s.step), s.error.strip().splitlines()[-1])
             for s in self.status()
             if s.state == "failed"
         ]
+        within = self.rows("failure")  # parts of finished steps
         return StudyTables(
             name=self.spec.name,
             models=pd.DataFrame([self._describe(model) for model in self.plan.models]),
             scores=self.rows("score"),
             items=self.rows("item"),
             doses=self.rows("dose"),
-            failures=pd.DataFrame(
-                [(f.model, f.step, f.error) for f in failures],
-                columns=[field.name for field in fields(FailureRow)],
-            ),
+            failures=pd.concat([to_frame(failed), within]) if failed else within,
             provenance=self.provenance(),
         )
 
