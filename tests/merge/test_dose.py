@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import WIDTH, write_adapter
 
 from miscible.errors import IncompatibleModelsError
 from miscible.merge.dose import measure_doses, possible_changes, scaled
@@ -14,6 +13,7 @@ from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models import FolderCheckpoint, open_checkpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.memory import MemoryCheckpoint
+from tiny import WIDTH, write_adapter
 
 
 def flat(model: Checkpoint, base: Checkpoint) -> np.ndarray:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import yaml
-from tiny import tiny_tensors, write_model
 
 from miscible.study import Study
+from tiny import tiny_tensors, write_model
 
 SINGULAR, PLURAL = ("cat", "dog"), ("cats", "dogs")
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
-from study.small import open_small_study, write_small_study
 
 from miscible.errors import SpecError, StoreError, UnknownNameError
 from miscible.records import Provenance, ScoreRow
 from miscible.study import Study
 from miscible.study.store import Store
+from study.small import open_small_study, write_small_study
 
 TIMES = ["wall_seconds"]
 
@@ -116,7 +116,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path, kills
                 sys.executable,
                 "-c",
                 f"from miscible.study import Study; Study.open({str(path)!r}).run()",
-            ]  # noqa: E501
+            ]
         )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and len(list(steps.glob("*.parquet"))) <= before + 1:
