@@ -1,0 +1,141 @@
+"""A chart as Plotly's own JSON, with colours as names that the page resolves for its theme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, TypeAlias
+
+from miscible.report.table import Table
+
+Figure: TypeAlias = dict[str, Any]
+
+HEIGHT = 320
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and what those need who cannot see it.
+
+    Attributes:
+        id: element id, unique in the page.
+        title: heading of the panel.
+        caption: what to see in it.
+        figure: Plotly's ``data`` and ``layout``; see `color`.
+        table: the same numbers as a table.
+        height: in CSS pixels.
+        narrowest: width in CSS pixels below which the chart scrolls inside its box.
+    """
+
+    id: str
+    title: str
+    caption: str
+    figure: Figure
+    table: Table
+    height: int = HEIGHT
+    narrowest: int = 0
+
+
+@dataclass(frozen=True)
+class Toggle:
+    """A legend entry that shows and hides the traces of one group.
+
+    Attributes:
+        group: value of ``meta.group`` of its traces.
+        label: name shown.
+        style: how its traces look.
+        shown: whether they are visible at first.
+    """
+
+    group: str
+    label: str
+    style: Style
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a model or family looks: told apart by colour, and without it by dash and marker."""
+
+    color: str
+    dash: str = "solid"
+    symbol: str = "circle"
+    width: float = 2.0
+
+
+@dataclass(frozen=True)
+class ChartGroup:
+    """Charts that share a legend."""
+
+    id: str
+    charts: Sequence[Chart]
+    toggles: Sequence[Toggle] = field(default_factory=tuple)
+
+
+def color(name: str) -> str:
+    """Return a colour by the name of its CSS variable; the page puts the theme's colour there."""
+    return f"var(--{name})"
+
+
+def label(text: object) -> str:
+    """Return text as Plotly must get it: Plotly reads ``<b>`` and ``<a>`` in any label."""
+    return escape(str(text), quote=False)
+
+
+def finite(values: Sequence[float] | Any) -> list[float | None]:
+    """Return numbers for JSON: NaN and infinities become null, which Plotly leaves out."""
+    return [float(v) if v is not None and math.isfinite(v) else None for v in values]
+
+
+def axis(title: str = "", **settings: Any) -> dict[str, Any]:
+    """Return an axis in the page's colours."""
+    return {
+        **({"title": {"text": label(title), "standoff": 8}} if title else {}),
+        "gridcolor": color("grid"),
+        "linecolor": color("axis"),
+        "tickcolor": color("axis"),
+        "zerolinecolor": color("grid"),
+        "zeroline": False,
+        "automargin": True,
+        "fixedrange": True,
+        **settings,
+    }
+
+
+def layout(x: Mapping[str, Any], y: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """Return a layout without title or legend, which the page supplies."""
+    return {
+        "xaxis": dict(x),
+        "yaxis": dict(y),
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": color("ink")},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {
+            "bgcolor": color("surface"),
+            "bordercolor": color("axis"),
+            "font": {"color": color("ink")},
+            "align": "left",
+        },
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "showlegend": False,
+        "dragmode": False,
+        "hovermode": "closest",
+        **settings,
+    }
+
+
+def error_bars(
+    estimate: Sequence[float], low: Sequence[float], high: Sequence[float], tint: str
+) -> dict[str, Any]:
+    """Return asymmetric error bars from interval limits."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": finite([h - e for e, h in zip(estimate, high, strict=True)]),
+        "arrayminus": finite([e - w for e, w in zip(estimate, low, strict=True)]),
+        "color": tint,
+        "thickness": 1.2,
+        "width": 3,
+    }

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miscible.analyse import Resampling, StudyTables, analyse
+from miscible.report import write_report
+from miscible.report.page import render
+from report.synthetic import small_analysis, small_study, synthetic_tables
+
+EVIL = "</script><img src=x onerror=alert(1)>\"'&{{7*7}}"
+QUICK = Resampling(resamples=100, flips=199)
+
+
+class Outline(HTMLParser):
+    """Collects what the tests ask about: tags, ids, headings, links, and text outside scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._inside:
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(small_study(), small_analysis())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Outline:
+    return Outline(html)
+
+
+def figures(html: str) -> dict[str, dict[str, Any]]:
+    block = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)
+    assert block
+    held: dict[str, dict[str, Any]] = json.loads(block[1])
+    return held
+
+
+def test_the_verdicts_come_first_and_all_sections_are_there(page: Outline) -> None:
+    sections = [attrs["id"] for attrs in page.all("section")]
+    assert sections == [
+        "verdicts", "scores", "dose", "layers", "pairs", "ranks", "weights", "provenance",
+    ]  # fmt: skip
+    linked = {attrs["href"] for attrs in page.all("a")}
+    assert linked == {f"#{section}" for section in sections}
+
+
+def test_the_page_is_one_small_file_with_plotly_once(html: str) -> None:
+    assert len(html.encode()) < 6_000_000
+    assert html.count("plotly.js v") == 1
+
+
+def test_nothing_points_outside_the_file(page: Outline) -> None:
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            value = attrs.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+    policy = next(attrs for attrs in page.all("meta") if attrs.get("http-equiv"))
+    assert "default-src 'none'" in str(policy["content"])
+
+
+def test_headings_have_no_gaps_and_ids_are_unique(page: Outline) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_every_chart_has_a_caption_a_label_and_a_table(page: Outline, html: str) -> None:
+    charts = [d for d in page.all("div") if "plotly-graph-div" in str(d.get("class"))]
+    assert {chart["id"] for chart in charts} == set(figures(html))
+    assert all(len(str(chart["aria-label"])) > 20 for chart in charts)
+    count = len(page.all("figure"))
+    assert count == len(charts) == len(page.all("figcaption"))
+    assert len([d for d in page.all("details") if d.get("class") == "numbers"]) == count
+
+
+def test_figures_are_what_plotly_accepts(html: str) -> None:
+    import plotly.graph_objects as go
+
+    for figure in figures(html).values():
+        text = re.sub(r"var\(--[\w-]+\)", "#123456", json.dumps(figure))
+        go.Figure(json.loads(text))
+
+
+def test_a_name_can_neither_close_a_script_nor_open_a_tag() -> None:
+    names = {"ties-0.6": EVIL, "math": EVIL + "2", "ties": EVIL + "3", "arc_easy": EVIL + "4"}
+    study = synthetic_tables(layers=3, pairs=10, items=60, rename=names | {"math + code": EVIL})
+    html = render(study, analyse(study, QUICK))
+    page = Outline(html)
+    assert page.all("img") == []
+    assert len(page.all("script")) == 3
+    assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert EVIL in page.text
+    assert "49" not in re.findall(r"\{\{.*?\}\}|</script>(\d+)", page.text)
+    drawn = figures(html)
+    for figure in drawn.values():
+        for trace in figure["data"]:
+            trace.pop("meta", None)  # the group's key; Plotly never shows it
+    assert "<img" not in json.dumps(drawn)
+    assert "&lt;img" in json.dumps(drawn)
+
+
+def test_the_file_replaces_an_old_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "report.html"
+    write_report(small_study(), path, small_analysis())
+    first = path.read_text(encoding="utf-8")
+    write_report(small_study(), path, small_analysis())
+    assert path.read_text(encoding="utf-8") == first
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(small_study(), tmp_path / "report.html", small_analysis())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lacking", ["items", "scores", "doses", "failures"])
+def test_a_study_that_lacks_something_still_has_a_report(lacking: str) -> None:
+    study = small_study()
+    bare = dataclasses.replace(study, **{lacking: getattr(study, lacking).iloc[:0]})
+    page = Outline(render(bare, analyse(bare, QUICK)))
+    assert len(page.all("section")) == 8
+
+
+def test_behaviour_alone_is_enough() -> None:
+    study = synthetic_tables(with_internals=False, items=60)
+    html = render(study, analyse(study, QUICK))
+    assert "No layer was probed." in html
+    assert "Behaviour and internals were not both measured." in html
+
+
+def test_other_numbers_of_parents_and_no_base() -> None:
+    study = small_study()
+    for roles in ({"code": "merge"}, {"base": "merge"}, {"ties-0.4": "parent"}):
+        role = study.models["model"].map(roles).fillna(study.models["role"])
+        other = dataclasses.replace(study, models=study.models.assign(role=role))
+        assert len(Outline(render(other, analyse(other, QUICK))).all("section")) == 8
+
+
+def test_failures_and_exclusions_are_shown(page: Outline) -> None:
+    assert "out of memory" in page.text
+    assert "item comparisons dropped" in page.text
+    assert "flagged collapsed" in page.text
+
+
+def test_the_same_study_gives_the_same_bytes(html: str) -> None:
+    again: StudyTables = synthetic_tables(layers=5, pairs=40)
+    analysis = analyse(again, Resampling(resamples=400, flips=1999))
+    assert render(again, analysis) == html
