@@ -14,7 +14,7 @@ from tiny import tiny_tensors, write_model
 SINGULAR, PLURAL = ("cat", "dog"), ("cats", "dogs")
 
 
-def write_small_study(folder: Path, *, behaviour: bool = False, **changes: object) -> Path:
+def write_small_study(folder: Path, *, with_task: bool = False, **changes: object) -> Path:
     """Write models, data and a study file; return the study file."""
     base = tiny_tensors(0)
     write_model(folder / "base", base)
@@ -30,7 +30,7 @@ def write_small_study(folder: Path, *, behaviour: bool = False, **changes: objec
         "merges": [{"method": "linear", "dose": [0.25, 0.75]}, {"method": "ties", "dose": 0.5}],
         "internals": {"datasets": [{"minimal_pairs": str(folder / "pairs.jsonl")}]},
     }
-    if behaviour:
+    if with_task:
         _write_task(folder / "tasks")
         spec["behaviour"] = {"tasks": ["small_bpb"], "include": ["tasks"]}
     path = folder / "study.yml"

@@ -95,15 +95,16 @@ def _print_summary(probing: Probing) -> None:
         probes = [score for score in scores if score.metric == "probe_accuracy"]
         best = max(probes, key=lambda score: (score.estimate == score.estimate, score.estimate))
         preference = next(score for score in scores if score.metric == "preference")
+        selectivity = f"{best.selectivity:+.2f}" if best.selectivity == best.selectivity else "-"
         flags = sorted({flag for score in scores for flag in score.flags.split(",") if flag})
         rows.append(
-            [dataset, str(best.layer), _interval(best), _interval(probes[-1]),
+            [dataset, str(best.layer), _interval(best), selectivity, _interval(probes[-1]),
              _interval(preference), str(best.n), " ".join(flags)]
         )  # fmt: skip
     print_table(
         f"{probing.scores[0].model}: accuracy (95 % interval); chance is .50",
-        ["data set", "best layer", "probe, best layer", "probe, last layer", "preference",
-         "pairs", "flags"],
+        ["data set", "best layer", "probe, best layer", "selectivity", "probe, last layer",
+         "preference", "pairs", "flags"],
         rows,
     )  # fmt: skip
     out = console()

@@ -79,7 +79,7 @@ def status(file: Path = _FILE, folder: Path | None = _FOLDER, format: Format = _
             ]
         )  # fmt: skip
     elif format is Format.HUMAN:
-        counts = Counter((s.step.model, s.state) for s in states)
+        counts: Counter[tuple[str, str]] = Counter((s.step.model, s.state) for s in states)
         models = list(dict.fromkeys(s.step.model for s in states))
         kinds = ("finished", "failed", "open")
         rows = [[m, *(str(counts[m, kind] or "") for kind in kinds)] for m in models]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -87,6 +88,19 @@ class Recipe(Strict):
         """Return every model reference once: the base, then the others in order."""
         named = [self.base_model] if self.base_model else []
         return list(dict.fromkeys([*named, *(source.model for source in self.sources())]))
+
+    def renamed(self, names: Mapping[str, str]) -> Recipe:
+        """Return the recipe with other model references."""
+
+        def rename(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {
+                    key: names.get(item, item) if key in ("model", "base_model") else rename(item)
+                    for key, item in value.items()
+                }
+            return [rename(item) for item in value] if isinstance(value, list) else value
+
+        return Recipe.model_validate(rename(self.model_dump()))
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that mergekit reads too."""

@@ -6,7 +6,6 @@ the method computed; only writing it to a folder rounds it to the recipe's dtype
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -104,12 +103,13 @@ class VirtualCheckpoint:
     def fingerprint(self) -> str:
         """A content key of the weights: recipe, contents of the inputs, seed."""
         alias = {reference: model.fingerprint for reference, model in self.models.items()}
-        plain = self.recipe.model_dump(
+        # A fingerprint depends on what the models contain, not on where they lie.
+        plain = self.recipe.renamed(alias).model_dump(
             exclude={"tokenizer_source", "tokenizer", "chat_template"}, exclude_none=True
         )
         return content_key(
             engine=ENGINE_VERSION,
-            recipe=_renamed(plain, alias),
+            recipe=plain,
             seed=self.seed if self.plan.method.random else None,
         )
 
@@ -244,15 +244,3 @@ def _check_tokenizers(recipe: Recipe, models: Mapping[str, Checkpoint]) -> None:
     if tokenizer is not None and (tokenizer.tokens or tokenizer.pad_to_multiple_of):
         raise RecipeError("'tokens' and 'pad_to_multiple_of' of 'tokenizer' are not supported yet.")
     check_same_vocabulary(list(models.values()))
-
-
-def _renamed(value: Any, alias: Mapping[str, str]) -> Any:
-    # A fingerprint depends on what the models contain, not on where they lie.
-    if isinstance(value, dict):
-        return {
-            key: alias[item] if key in ("model", "base_model") else _renamed(item, alias)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_renamed(item, alias) for item in value]
-    return json.loads(json.dumps(value))

@@ -60,7 +60,7 @@ class Estimator:
         if step.kind == "internals":
             characters = sum(len(good) + len(bad) for good, bad in self._pairs[step.subject])
             return characters / CHARACTERS_PER_TOKEN
-        limit = self._spec.behaviour.limit if self._spec.behaviour else None
+        limit = self._spec.behaviour.limit_of(step.subject) if self._spec.behaviour else None
         return TOKENS_PER_ITEM * (limit or ITEMS_WITHOUT_LIMIT)
 
 

@@ -147,7 +147,7 @@ def behaviour_options(spec: StudySpec, folder: Path, task: str) -> EvaluationOpt
         tasks=(task,),
         data={name: _located(source, folder) for name, source in _data_of(behaviour, task)},
         include=tuple(str(folder / Path(path).expanduser()) for path in behaviour.include),
-        limit=behaviour.limit,
+        limit=behaviour.limit_of(task),
         num_fewshot=behaviour.num_fewshot,
         apply_chat_template=behaviour.apply_chat_template,
         batch_tokens=behaviour.batch_tokens,

@@ -11,6 +11,7 @@ from miscible.models.live import DTYPES
 from miscible.spec import Strict, read_yaml
 
 Dose = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
 _NAME = r"^[\w][\w.+ -]{0,79}$"
 Name = Annotated[str, Field(pattern=_NAME)]
 
@@ -54,12 +55,15 @@ class MergeEntry(Strict):
 
 
 class Behaviour(Strict):
-    """What behaviour to measure; see `miscible.evaluate.EvaluationOptions`."""
+    """What behaviour to measure; see `miscible.evaluate.EvaluationOptions`.
+
+    `limit` is one number for all tasks, or a number by task.
+    """
 
     tasks: list[str] = Field(min_length=1)
     data: dict[str, str | dict[str, str]] = {}
     include: list[str] = []
-    limit: int | None = Field(None, ge=1)
+    limit: Count | dict[str, Count] | None = None
     num_fewshot: int | None = Field(None, ge=0)
     apply_chat_template: bool = False
     batch_tokens: int = Field(1024, ge=1)
@@ -68,6 +72,10 @@ class Behaviour(Strict):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
+
+    def limit_of(self, task: str) -> int | None:
+        """Return the most items of a task, None for all."""
+        return self.limit.get(task) if isinstance(self.limit, dict) else self.limit
 
 
 class Internals(Strict):

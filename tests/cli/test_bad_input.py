@@ -1,0 +1,214 @@
+"""Whatever is wrong with the input: one clear error, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from study.small import write_small_study
+from tiny import WIDTH, WORDS, tiny_tensors, write_adapter, write_model
+
+
+def damage_nan(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def damage_truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def damage_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes((10**15).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def damage_index(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "../../../etc/passwd"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def damage_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def damage_shape(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(WIDTH + 1)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def damage_architecture(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: t for name, t in tensors.items() if "layers.1" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def damage_tokenizer(folder: Path) -> None:
+    write_model(folder, tiny_tensors(1), words=WORDS[::-1])
+
+
+def damage_missing(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+DAMAGES: list[tuple[Callable[[Path], None], str]] = [
+    (damage_nan, "holds NaN or infinity"),
+    (damage_truncated, "ends before the data"),
+    (damage_header, "claims a header"),
+    (damage_index, "outside the model folder"),
+    (damage_pickle, "pickled weights"),
+    (damage_shape, "has shape"),
+    (damage_architecture, "is missing"),
+    (damage_tokenizer, "tokenizers differ"),
+    (damage_missing, "there is no folder"),
+]
+
+
+def recipe(folder: Path, *models: Path, **keys: object) -> Path:
+    sources = [{"model": str(model), "parameters": {"weight": 0.5}} for model in models]
+    path = folder / "recipe.yml"
+    path.write_text(yaml.safe_dump({"merge_method": "linear", "models": sources, **keys}))
+    return path
+
+
+def assert_refused(outcome: object, message: str) -> None:
+    assert getattr(outcome, "code") == 2, outcome  # noqa: B009
+    err = " ".join(str(getattr(outcome, "err")).split())  # noqa: B009
+    assert message in err, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_merging_a_damaged_model(
+    miscible: Callable[..., object],
+    tiny_children: list[Path],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    message: str,
+) -> None:
+    one, two = tiny_children
+    damage(two)
+    before = sorted(tmp_path.iterdir())
+    path = recipe(tmp_path, one, two)
+    outcome = miscible("merge", path, tmp_path / "out")
+    assert_refused(outcome, message)
+    assert sorted(tmp_path.iterdir()) == sorted([*before, path]), "something was left behind"
+
+
+def test_an_adapter_of_another_base(
+    miscible: Callable[..., object], tiny_base: Path, tmp_path: Path
+) -> None:
+    factors = {"model.layers.0.self_attn.q_proj": (torch.ones(2, 99), torch.ones(WIDTH, 2))}
+    adapter = write_adapter(tmp_path / "lora", factors, base="acme/other")
+    path = recipe(tmp_path, Path(f"{tiny_base}+{adapter}"))
+    assert_refused(miscible("merge", path, tmp_path / "out"), "does not fit")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"merge_method": "slurp"}, "Did you mean 'slerp'?"),
+        ({"parameters": {"normalise": False}}, "Did you mean 'normalize'?"),
+        ({"base_modle": "x"}, "Did you mean 'base_model'?"),
+        ({"dtype": "float3"}, "dtype"),
+    ],
+)
+def test_misspelt_recipes(
+    miscible: Callable[..., object],
+    tiny_children: list[Path],
+    tmp_path: Path,
+    keys: dict[str, object],
+    message: str,
+) -> None:
+    path = recipe(tmp_path, *tiny_children, **keys)
+    assert_refused(miscible("merge", path, tmp_path / "out"), message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a, *a]", "x: !!python/name:os.system", "models: [", "\x00", "- a\n- b"]
+)
+def test_hostile_files(miscible: Callable[..., object], tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yml").write_text(text)
+    assert_refused(miscible("merge", tmp_path / "bad.yml", tmp_path / "out"), "bad.yml")
+    assert_refused(miscible("study", "run", tmp_path / "bad.yml"), "bad.yml")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder(
+    miscible: Callable[..., object], tiny_children: list[Path], tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    outcome = miscible("merge", recipe(tmp_path, *tiny_children), closed / "out")
+    assert_refused(outcome, "cannot be written")
+
+
+def test_a_file_where_a_folder_should_be(
+    miscible: Callable[..., object], tiny_children: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    path = recipe(tmp_path, *tiny_children)
+    assert_refused(miscible("merge", path, tmp_path / "file"), "exists already")
+    assert_refused(miscible("merge", path, tmp_path / "file" / "out"), "cannot be written")
+
+
+def test_a_full_disk(
+    miscible: Callable[..., object],
+    tiny_children: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    outcome = miscible("merge", recipe(tmp_path, *tiny_children), tmp_path / "out")
+    assert_refused(outcome, "the disk has 0.0 GB free")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changes", [{"base": "nowhere"}, {"behaviour": {"tasks": ["arc_eazy"]}}])
+def test_wrong_studies(
+    miscible: Callable[..., object], tmp_path: Path, changes: dict[str, object]
+) -> None:
+    path = write_small_study(tmp_path, **changes)  # type: ignore[arg-type]
+    assert_refused(miscible("study", "run", path), "nowhere" if "base" in changes else "arc_easy")
+
+
+def test_ctrl_c_leaves_nothing_half_written(tiny_children: list[Path], tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    tensors = tiny_tensors(3)
+    tensors["model.embed_tokens.weight"] = torch.randn(400_000, WIDTH)
+    write_model(big, tensors)
+    other = tmp_path / "other"
+    write_model(other, tensors)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "miscible", "merge", recipe(tmp_path, big, other), tmp_path / "out"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob(".out.partial-*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the merge was finished before the signal came")
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
