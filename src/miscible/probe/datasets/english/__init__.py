@@ -1,0 +1,1 @@
+"""English grammar and lexicon of the built-in suite."""

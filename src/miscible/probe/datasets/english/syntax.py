@@ -1,0 +1,111 @@
+"""English syntax: dependencies, islands, argument structure, binding."""
+
+from __future__ import annotations
+
+from miscible.probe.datasets.english.lexicon import (
+    INTRANSITIVE,
+    MEN,
+    NEVER_TRANSITIVE,
+    PEOPLE,
+    PLACES,
+    REFLEXIVE_PAST,
+    SAYING_PAST,
+    THINGS,
+    TRANSITIVE_OF_PEOPLE,
+    TRANSITIVE_OF_THINGS,
+    WOMEN,
+)
+from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, paradigm
+
+NAMES = MEN + WOMEN
+
+
+@paradigm("en", "filler_gap", "filler_gap_dependency", "syntax")
+def filler_gap(draw: Draw) -> Unit:
+    """Mary knew what / that the boy found; Mary knew that / what the boy found the ball."""
+    name, noun = draw.one(NAMES), draw.one(PEOPLE)
+    verb, thing = draw.one(TRANSITIVE_OF_THINGS), draw.one(THINGS)
+    knew = draw.one(("knew", "learned", "remembered", "forgot"))
+    with_gap = f"the {noun.singular} {verb.past}."
+    without_gap = f"the {noun.singular} {verb.past} the {thing.singular}."
+    return (
+        Contrast(f"{name} {knew} what {with_gap}", f"{name} {knew} that {with_gap}"),
+        Contrast(f"{name} {knew} that {without_gap}", f"{name} {knew} what {without_gap}"),
+    )
+
+
+@paradigm("en", "adjunct_island", "island_effects", "syntax")
+def adjunct_island(draw: Draw) -> Unit:
+    """What did Mary find before fixing the lamp? / What did Mary find the lamp before fixing?"""
+    name, (outer, inner) = draw.one(NAMES), draw.two(TRANSITIVE_OF_THINGS)
+    thing, link = draw.one(THINGS), draw.one(("before", "after", "without", "while"))
+    start, noun = f"What did {name} {outer.base}", f"the {thing.singular}"
+    return (
+        Contrast(
+            f"{start} {link} {inner.gerund} {noun}?",
+            f"{start} {noun} {link} {inner.gerund}?",
+        ),
+    )
+
+
+@paradigm("en", "coordinate_structure", "island_effects", "syntax")
+def coordinate_structure(draw: Draw) -> Unit:
+    """Who did Mary and the boy help? / Who did Mary help and the boy?"""
+    name, noun, verb = draw.one(NAMES), draw.one(PEOPLE), draw.one(TRANSITIVE_OF_PEOPLE)
+    number = draw.one((noun.singular, noun.plural))
+    place = draw.one(PLACES)
+    return (
+        Contrast(
+            f"Who did {name} and the {number} {verb.base} {place}?",
+            f"Who did {name} {verb.base} and the {number} {place}?",
+        ),
+    )
+
+
+@paradigm("en", "transitivity", "argument_structure", "syntax")
+def transitivity(draw: Draw) -> Unit:
+    """Mary found / smiled the ball; Tom smiled / found in the park."""
+    first, second = draw.two(NAMES)
+    taking, alone = draw.one(TRANSITIVE_OF_THINGS), draw.one(NEVER_TRANSITIVE)
+    thing, place = draw.one(THINGS), draw.one(PLACES)
+    return (
+        Contrast(
+            f"{first} {taking.past} the {thing.singular}.",
+            f"{first} {alone.past} the {thing.singular}.",
+        ),
+        Contrast(f"{second} {alone.past} {place}.", f"{second} {taking.past} {place}."),
+    )
+
+
+@paradigm("en", "binding_domain", "binding", "syntax")
+def binding_domain(draw: Draw) -> Unit:
+    """Mary said that Tom hurt himself / herself: only the nearer subject binds (principle A)."""
+    woman, man = draw.one(WOMEN), draw.one(MEN)
+    said, verb = draw.one(SAYING_PAST), draw.one(REFLEXIVE_PAST)
+    his, hers = f"{woman} {said} that {man} {verb}", f"{man} {said} that {woman} {verb}"
+    return (
+        Contrast(f"{his} himself.", f"{his} herself."),
+        Contrast(f"{hers} herself.", f"{hers} himself."),
+    )
+
+
+@paradigm("en", "question_inversion", "word_order", "syntax")
+def question_inversion(draw: Draw) -> Unit:
+    """Has the boy that is running helped Mary? / Is the boy that running has helped Mary?
+
+    Only the auxiliary of the main clause may be fronted (structure dependence). In the mirror image
+    the other one is: Is the boy that has helped Mary running?
+    """
+    noun, name = draw.one(PEOPLE), draw.one(NAMES)
+    running, helped = draw.one(INTRANSITIVE).gerund, draw.one(TRANSITIVE_OF_PEOPLE).participle
+    subject = f"the {noun.singular} that"
+    return (
+        Contrast(
+            f"Has {subject} is {running} {helped} {name}?",
+            f"Is {subject} {running} has {helped} {name}?",
+        ),
+        Contrast(
+            f"Is {subject} has {helped} {name} {running}?",
+            f"Has {subject} {helped} {name} is {running}?",
+        ),
+    )

@@ -1,0 +1,61 @@
+"""``miscible probe`` on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from miscible.cli.probe import probe
+from miscible.errors import MiscibleError
+
+app = typer.Typer()
+app.command()(probe)
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture
+def model(shared_data: Path) -> str:
+    return str(shared_data / "models/stories260k")
+
+
+def test_json_rows(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(f'{{"good": "Dog {i}.", "bad": "Cat {i}."}}' for i in range(9)))
+    out = tmp_path / "rows.json"
+    data = ("--data", f"minimal_pairs:{path}", "--output", str(out))
+    printed = json.loads(run(model, *data, "--layers", "0,-1", "--format", "json"))
+    assert printed == json.loads(out.read_text())
+    assert [(row["metric"], row["layer"]) for row in printed["rows"]] == [
+        ("probe_accuracy", 0), ("probe_macro_f1", 0), ("probe_accuracy", 5), ("probe_macro_f1", 5),
+        ("preference", None), ("preference_margin", None),
+    ]  # fmt: skip
+    assert set(printed["rows"][0]) == {
+        "model", "dataset", "phenomenon", "competence", "layer", "metric", "estimate", "low",
+        "high", "baseline", "selectivity", "n", "flags",
+    }  # fmt: skip
+    assert printed["rows"][0]["selectivity"] is None and printed["rows"][0]["n"] == 9
+
+
+def test_table_and_silence(model: str) -> None:
+    arguments = (model, "--limit", "6", "--layers", "-1")
+    assert "subject_verb_agreement" in run(*arguments)
+    assert run(*arguments, "--format", "quiet") == ""
+
+
+def test_mistakes(model: str) -> None:
+    for arguments, message in (
+        (("--layers", "first"), "--layers must be 'all' or numbers"),
+        (("--layers", "17"), "there is no layer 17"),
+        (("--data", "holms:x"), "no probe source named 'holms'"),
+    ):
+        with pytest.raises(MiscibleError, match=message):
+            run(model, "--limit", "6", *arguments)
