@@ -143,9 +143,12 @@ def test_live_model_equals_transformers(tiny_base: Path, tiny_children: list[Pat
 
 def test_swapping_in_another_architecture_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     live = LiveModel.load(FolderCheckpoint(tiny_base))
-    for change, message in ((lambda t: t.pop("model.norm.weight"), "missing"),
-                            (lambda t: t.update(extra=torch.ones(2)), "no place"),
-                            (lambda t: t.update({"model.norm.weight": torch.ones(3)}), "shape")):  # fmt: skip
+    changes = {
+        "missing": lambda t: t.pop("model.norm.weight"),
+        "no place": lambda t: t.update(extra=torch.ones(2)),
+        "shape": lambda t: t.update({"model.norm.weight": torch.ones(3)}),
+    }
+    for message, change in changes.items():
         tensors = tiny_tensors(0)
         change(tensors)
         folder = write_model(tmp_path / message.replace(" ", ""), tensors)

@@ -78,3 +78,10 @@ def test_seed_and_limit() -> None:
 def test_unknown_language() -> None:
     with pytest.raises(UnknownNameError, match="no templates for the language 'xx'"):
         open_datasets(["templates:xx"])
+
+
+def test_one_paradigm_can_be_named() -> None:
+    (dataset,) = open_datasets(["templates:en/npi_licensing"], SourceOptions(limit=5))
+    assert dataset.name == "templates/en/npi_licensing"
+    with pytest.raises(UnknownNameError, match="Did you mean 'npi_licensing'"):
+        open_datasets(["templates:en/npi_licencing"])

@@ -28,7 +28,7 @@ def evaluate(
     ),
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     device: str = typer.Option("cpu", help="cpu, cuda or mps."),
-    batch_tokens: int = typer.Option(1024, min=1, help="Tokens of a forward pass."),
+    batch_tokens: int = typer.Option(512, min=1, help="Tokens of a forward pass."),
     seed: int = typer.Option(1234, help="Seed of few-shot examples and intervals."),
     allow_code: bool = typer.Option(
         False, "--allow-code", help="Run tasks that execute code which the model wrote."

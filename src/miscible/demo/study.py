@@ -13,14 +13,26 @@ from miscible.study import Study
 
 BASE = "demo:smollm2-135m-instruct"
 CHILDREN = ("math", "code")
-GRAMMAR_PAIRS_PER_PARADIGM = 5
-PROBING_PAIRS = 40
+PARADIGMS = (
+    "subject_verb_agreement_prepositional", "subject_verb_agreement_relative",
+    "determiner_noun_agreement_adjective", "anaphor_number_agreement", "irregular_participle",
+    "filler_gap", "transitivity", "binding_domain", "npi_licensing",
+    "existential_there_quantifiers", "tense_time_adverb", "connective",
+)  # fmt: skip
+"""Twelve of the built-in suite's paradigms, over four competences."""
+PROBING_PAIRS = 30
+GRAMMAR_PAIRS = 3  # of each paradigm, for the behaviour task
+ITEMS = {
+    "demo_code_bpb": 12, "demo_english_bpb": 10, "demo_math_bpb": 16, "demo_math_choice": 16,
+    "demo_grammar": GRAMMAR_PAIRS * len(PARADIGMS),
+}  # fmt: skip
+"""Small enough for twelve models in minutes on two cores; raise them for tighter intervals."""
 
 
 def demo_study(folder: Path) -> Study:
     """Write the demo's study file and tasks into *folder* and open it."""
     tasks = folder / "tasks"
-    names = write_demo_tasks(tasks, pairs=_grammar_pairs())
+    names = write_demo_tasks(tasks, items=ITEMS, pairs=_grammar_pairs())
     spec = {
         "name": "demo",
         "base": BASE,
@@ -31,7 +43,10 @@ def demo_study(folder: Path) -> Study:
             {"method": ["slerp", "task_arithmetic", "dare_ties"], "dose": 0.5},
         ],
         "behaviour": {"tasks": names, "include": ["tasks"]},
-        "internals": {"datasets": ["templates"], "limit": PROBING_PAIRS},
+        "internals": {
+            "datasets": [f"templates:en/{name}" for name in PARADIGMS],
+            "limit": PROBING_PAIRS,
+        },
     }
     path = folder / "study.yml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
@@ -45,5 +60,6 @@ def adapter_folder(child: str) -> str:
 
 
 def _grammar_pairs() -> list[tuple[str, str]]:
-    datasets = open_datasets(["templates"], SourceOptions(GRAMMAR_PAIRS_PER_PARADIGM))
+    specs = [f"templates:en/{name}" for name in PARADIGMS]
+    datasets = open_datasets(specs, SourceOptions(GRAMMAR_PAIRS))
     return [(pair.good, pair.bad) for dataset in datasets for pair in dataset.pairs]

@@ -20,20 +20,25 @@ _PATIENCE = 200
 def templates(argument: str, options: SourceOptions) -> Iterator[ProbeDataset]:
     """Yield a data set for each paradigm of the language *argument* (default English).
 
-    No sentence occurs in two pairs. A limit above what the lexicon can give yields what it gives.
+    ``LANGUAGE/PARADIGM`` yields that paradigm alone. No sentence occurs in two pairs. A limit above
+    what the lexicon can give yields what it gives.
 
     Raises:
-        UnknownNameError: there is no paradigm of that language.
+        UnknownNameError: there is no such language or paradigm.
     """
-    language = argument or DEFAULT_LANGUAGE
-    of_language = [each for each in PARADIGMS if each.language == language]
+    language, _, name = (argument or DEFAULT_LANGUAGE).partition("/")
+    of_language = {each.name: each for each in PARADIGMS if each.language == language}
     if not of_language:
         known = {each.language for each in PARADIGMS}
         raise UnknownNameError(
             f"there are no templates for the language {language!r}.",
             fix=did_you_mean(language, known),
         )
-    for each in of_language:
+    if name and name not in of_language:
+        raise UnknownNameError(
+            f"there is no template paradigm {name!r}.", fix=did_you_mean(name, of_language)
+        )
+    for each in [of_language[name]] if name else of_language.values():
         yield generate(each, options.limit or DEFAULT_PAIRS, options.seed)
 
 
