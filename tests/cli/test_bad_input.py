@@ -192,7 +192,7 @@ def test_wrong_studies(
 def test_ctrl_c_leaves_nothing_half_written(tiny_children: list[Path], tmp_path: Path) -> None:
     big = tmp_path / "big"
     tensors = tiny_tensors(3)
-    tensors["model.embed_tokens.weight"] = torch.randn(400_000, WIDTH)
+    tensors["model.embed_tokens.weight"] = torch.randn(2_000_000, WIDTH)
     write_model(big, tensors)
     other = tmp_path / "other"
     write_model(other, tensors)

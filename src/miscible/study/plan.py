@@ -151,7 +151,8 @@ def behaviour_options(spec: StudySpec, folder: Path, task: str) -> EvaluationOpt
         num_fewshot=behaviour.num_fewshot,
         apply_chat_template=behaviour.apply_chat_template,
         batch_tokens=behaviour.batch_tokens,
-        seed=spec.seed,
+        # A study with seed 0 draws the few-shot examples of a plain lm_eval run.
+        seed=EvaluationOptions.seed + spec.seed,
     )
 
 

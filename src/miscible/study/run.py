@@ -51,6 +51,7 @@ def run_plan(spec: StudySpec, folder: Path, plan: Plan, store: Store) -> RunSumm
 
     Raises:
         StoreError: if another process runs this study, or the disk is full.
+        UnknownNameError, DatasetError: for a task that does not exist or cannot be read.
     """
     with store.locked():
         return _Run(spec, folder, plan, store).run()
@@ -67,6 +68,7 @@ class _Run:
 
     def run(self) -> RunSummary:
         pending = [step for step in self.plan.steps if not self.store.has(step.key)]
+        self._prepare({step.subject for step in pending if step.kind == "behaviour"})
         self.summary.reused = len(self.plan.steps) - len(pending)
         with task(f"study {self.spec.name}", self.estimator.total(pending)) as advance:
             for model in self.plan.models:
@@ -78,6 +80,19 @@ class _Run:
                     advance(share)
 
         return self.summary
+
+    def _prepare(self, subjects: set[str]) -> None:
+        # A misspelt task is told before hours are spent on the others.
+        if not subjects:
+            return
+        from miscible.evaluate.contract import evaluators
+
+        with task("load tasks", len(subjects)) as advance:
+            for subject in sorted(subjects):
+                options = behaviour_options(self.spec, self.folder, subject)
+                self.evaluators[subject] = evaluators.get("lm_eval")(options)
+                self.evaluators[subject].prepare()
+                advance(1)
 
     def _attempt(self, step: Step, model: PlannedModel) -> None:
         try:
@@ -141,11 +156,6 @@ class _Run:
         return self.live
 
     def _behaviour(self, live: LiveModel, step: Step) -> list[Row]:
-        from miscible.evaluate.contract import evaluators
-
-        if step.subject not in self.evaluators:
-            options = behaviour_options(self.spec, self.folder, step.subject)
-            self.evaluators[step.subject] = evaluators.get("lm_eval")(options)
         found = self.evaluators[step.subject].evaluate(live)
         return [*found.scores, *found.items]
 

@@ -66,7 +66,7 @@ class Behaviour(Strict):
     limit: Count | dict[str, Count] | None = None
     num_fewshot: int | None = Field(None, ge=0)
     apply_chat_template: bool = False
-    batch_tokens: int = Field(1024, ge=1)
+    batch_tokens: int = Field(512, ge=1)
 
     @field_validator("tasks", "include", mode="before")
     @classmethod
