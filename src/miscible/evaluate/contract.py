@@ -33,6 +33,10 @@ class Evaluator(Protocol):
         """
         ...
 
+    def tokens(self) -> float:
+        """Return roughly how many tokens one model will read, for an estimate of the cost."""
+        ...
+
     def evaluate(self, model: LiveModel) -> Evaluation:
         """Evaluate the weights that *model* holds now; nothing of an earlier model may remain.
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from miscible.models import LiveModel
 
 
+CHARACTERS_PER_TOKEN = 4.0
+SAMPLED_DOCUMENTS = 8
+
+
 @evaluator("lm_eval")
 class LmEvalHarness:
     """Runs lm-eval tasks on live models."""
@@ -53,6 +57,17 @@ class LmEvalHarness:
     def prepare(self) -> None:
         """Load the tasks; see `tasks`."""
         _ = self.tasks
+
+    def tokens(self) -> float:
+        """Return about how many tokens a model reads: from the text of a few documents a task."""
+        total = 0.0
+        for task in self.tasks["tasks"].values():
+            documents = task.eval_docs
+            count = len(documents)
+            sample = [documents[i] for i in range(0, count, max(1, count // SAMPLED_DOCUMENTS))]
+            read = sum(_characters(task, document) for document in sample) / max(1, len(sample))
+            total += min(count, self.options.limit or count) * read / CHARACTERS_PER_TOKEN
+        return total
 
     def evaluate(self, model: LiveModel) -> Evaluation:
         """Return scores and items of the weights that *model* holds now.
@@ -107,3 +122,10 @@ class LmEvalHarness:
                 prefix_token=self.options.prefix_token,
             )
         return held
+
+
+def _characters(task: Any, document: Any) -> int:
+    text = str(task.doc_to_text(document))
+    choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else ()
+    target = "" if choices else str(task.doc_to_target(document))
+    return len(text) + len(target) + sum(len(str(choice)) for choice in choices)

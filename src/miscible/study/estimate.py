@@ -8,24 +8,31 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from statistics import median
 
+from miscible.evaluate.contract import Evaluator
 from miscible.models.checkpoint import Checkpoint
 from miscible.study.plan import Plan, Step
 from miscible.study.spec import StudySpec
 from miscible.study.store import Store
 
 CHARACTERS_PER_TOKEN = 4.0
-TOKENS_PER_ITEM = 150
-ITEMS_WITHOUT_LIMIT = 500
 DOSE_ELEMENTS_PER_SECOND = 1e8
 RESIDENT_BYTES = 1.2e9
 """Of Python, torch, transformers and lm-eval, before any model is loaded."""
 
 
 class Estimator:
-    """Estimates seconds; gets better as steps finish."""
+    """Estimates seconds; gets better as steps finish.
 
-    def __init__(self, spec: StudySpec, plan: Plan, store: Store) -> None:
+    Args:
+        spec, plan, store: of the study.
+        evaluators: prepared, for every task with a step that is not finished.
+    """
+
+    def __init__(
+        self, spec: StudySpec, plan: Plan, store: Store, evaluators: Mapping[str, Evaluator]
+    ) -> None:
         self._spec = spec
+        self._tokens_of_task = {task: held.tokens() for task, held in evaluators.items()}
         self._parameters = parameter_count(plan.base)
         self._parents = len(plan.parents)
         self._pairs = {d.name: [(p.good, p.bad) for p in d.pairs] for d in plan.datasets}
@@ -60,8 +67,7 @@ class Estimator:
         if step.kind == "internals":
             characters = sum(len(good) + len(bad) for good, bad in self._pairs[step.subject])
             return characters / CHARACTERS_PER_TOKEN
-        limit = self._spec.behaviour.limit_of(step.subject) if self._spec.behaviour else None
-        return TOKENS_PER_ITEM * (limit or ITEMS_WITHOUT_LIMIT)
+        return self._tokens_of_task[step.subject]
 
 
 def parameter_count(checkpoint: Checkpoint) -> int:

@@ -61,14 +61,13 @@ class _Run:
     def __init__(self, spec: StudySpec, folder: Path, plan: Plan, store: Store) -> None:
         self.spec, self.folder, self.plan, self.store = spec, folder, plan, store
         self.summary = RunSummary()
-        self.estimator = Estimator(spec, plan, store)
+        self.evaluators = prepare_tasks(spec, folder, plan, store)
+        self.estimator = Estimator(spec, plan, store, self.evaluators)
         self.live: LiveModel | None = None
-        self.evaluators: dict[str, Evaluator] = {}
         self.encodings: dict[str, EncodingPlan] = {}
 
     def run(self) -> RunSummary:
         pending = [step for step in self.plan.steps if not self.store.has(step.key)]
-        self._prepare({step.subject for step in pending if step.kind == "behaviour"})
         self.summary.reused = len(self.plan.steps) - len(pending)
         with task(f"study {self.spec.name}", self.estimator.total(pending)) as advance:
             for model in self.plan.models:
@@ -80,19 +79,6 @@ class _Run:
                     advance(share)
 
         return self.summary
-
-    def _prepare(self, subjects: set[str]) -> None:
-        # A misspelt task is told before hours are spent on the others.
-        if not subjects:
-            return
-        from miscible.evaluate.contract import evaluators
-
-        with task("load tasks", len(subjects)) as advance:
-            for subject in sorted(subjects):
-                options = behaviour_options(self.spec, self.folder, subject)
-                self.evaluators[subject] = evaluators.get("lm_eval")(options)
-                self.evaluators[subject].prepare()
-                advance(1)
 
     def _attempt(self, step: Step, model: PlannedModel) -> None:
         try:
@@ -188,6 +174,28 @@ class _Run:
             device=self.spec.device,
             wall_seconds=seconds,
         )
+
+
+def prepare_tasks(spec: StudySpec, folder: Path, plan: Plan, store: Store) -> dict[str, Evaluator]:
+    """Load every task that has an unfinished step, before hours are spent on the others.
+
+    Raises:
+        UnknownNameError, DatasetError: for a task that does not exist or cannot be read.
+    """
+    open_steps = [s for s in plan.steps if s.kind == "behaviour" and not store.has(s.key)]
+    subjects = list(dict.fromkeys(step.subject for step in open_steps))
+    if not subjects:
+        return {}
+    from miscible.evaluate.contract import evaluators
+
+    prepared: dict[str, Evaluator] = {}
+    with task("load tasks", len(subjects)) as advance:
+        for subject in subjects:
+            options = behaviour_options(spec, folder, subject)
+            prepared[subject] = evaluators.get("lm_eval")(options)
+            prepared[subject].prepare()
+            advance(1)
+    return prepared
 
 
 def matched_factor(store: Store, model: PlannedModel) -> float:

@@ -13,7 +13,7 @@ from miscible.errors import MiscibleError, SpecError
 from miscible.records import KINDS, FailureRow, to_frame
 from miscible.study.estimate import Estimator, describe_cost
 from miscible.study.plan import Plan, PlannedModel, Step, library_versions, make_plan
-from miscible.study.run import RunSummary, matched_factor, run_plan, with_lambda
+from miscible.study.run import RunSummary, matched_factor, prepare_tasks, run_plan, with_lambda
 from miscible.study.spec import StudySpec, read_study
 from miscible.study.store import Store, columns_of
 
@@ -75,8 +75,14 @@ class Study:
         return run_plan(self.spec, self.origin, self.plan, self.store)
 
     def cost(self) -> Mapping[str, float]:
-        """Return number of steps, finished steps, expected seconds and peak bytes."""
-        return describe_cost(self.plan, self.store, Estimator(self.spec, self.plan, self.store))
+        """Return number of steps, finished steps, expected seconds and peak bytes.
+
+        Raises:
+            MiscibleError: as `plan`, or for a task that does not exist or cannot be read.
+        """
+        tasks = prepare_tasks(self.spec, self.origin, self.plan, self.store)
+        estimator = Estimator(self.spec, self.plan, self.store, tasks)
+        return describe_cost(self.plan, self.store, estimator)
 
     def status(self) -> list[StepState]:
         """Return the state of every step of the study as its file is now."""
