@@ -128,6 +128,9 @@ def _correlations(analysis: Analysis) -> Iterator[str]:
 
 
 def _missing(tables: StudyTables) -> Iterator[str]:
+    left = int(tables.provenance.get("steps", {}).get("open", 0))
+    if left:
+        yield f"The study is not finished: {counted(left, 'step')} still to do."
     if len(tables.failures):
         models = listed(sorted(set(tables.failures["model"])))
         yield f"{counted(len(tables.failures), 'cell')} failed (of {models}); see Provenance."

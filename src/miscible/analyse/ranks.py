@@ -25,7 +25,7 @@ from miscible.analyse.correlation import kendall, rearranged, spearman
 from miscible.analyse.multiplicity import benjamini_hochberg
 from miscible.analyse.panel import Floats, LayerChoice
 from miscible.analyse.resample import Resampling, interval
-from miscible.analyse.taxonomy import Unit, by_unit, reduce_layers
+from miscible.analyse.taxonomy import Unit, by_unit, distinct_metrics, reduce_layers
 
 if TYPE_CHECKING:
     from miscible.analyse.tables import StudyTables
@@ -102,7 +102,8 @@ def rank_correlations(
     options = options or Resampling()
     scores = tables.scores
     behaviour = _matrix(scores[scores["domain"] == "behaviour"], ["dataset", "metric"])
-    inside = reduce_layers(scores[scores["domain"] == "internals"], layer)
+    inside = distinct_metrics(scores[scores["domain"] == "internals"])
+    inside = reduce_layers(inside, layer)
     internals = _matrix(by_unit(inside, unit), ["unit", "metric"]) if len(inside) else {}
     broken = collapsed_merges(tables)
     models = list(tables.models["model"])

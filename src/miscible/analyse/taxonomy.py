@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Unit: TypeAlias = Literal["dataset", "phenomenon", "competence"]
 
+REPEATED_BY = {"probe_macro_f1": "probe_accuracy"}
+"""Metrics that tell nothing that another one of the same data set does not tell."""
+
 
 def reduce_layers(scores: pd.DataFrame, choice: LayerChoice) -> pd.DataFrame:
     """Return scores with one row a model, data set and metric (see `panel.LayerChoice`).
@@ -77,7 +80,21 @@ def unit_names(scores: pd.DataFrame, unit: Unit) -> pd.Series:
     return named.where(named != "", scores["dataset"])
 
 
-def chosen_unit(tables: StudyTables, most: int = 12) -> Unit:
+def distinct_metrics(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return scores without metrics that repeat another of the same data set.
+
+    Minimal pairs have as many good sentences as bad ones, so the macro-F1 of a probe tells what its
+    accuracy tells; it stays in the rows, and stays out of charts and correlations.
+    """
+    repeats = scores["metric"].map(REPEATED_BY)
+    present = set(zip(scores["dataset"], scores["metric"], strict=True))
+    kept = [
+        (dataset, by) not in present for dataset, by in zip(scores["dataset"], repeats, strict=True)
+    ]
+    return scores[kept]
+
+
+def chosen_unit(tables: StudyTables, most: int = 8) -> Unit:
     """Return the finest of phenomenon and competence that gives at most *most* units."""
     internals = tables.scores[tables.scores["domain"] == "internals"]
     if internals.empty or unit_names(internals, "phenomenon").nunique() <= most:

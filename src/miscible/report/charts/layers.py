@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from miscible.analyse.taxonomy import by_unit
+from miscible.analyse.taxonomy import by_unit, distinct_metrics
 from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import Chart, ChartGroup, Toggle, axis, color, finite, label, layout
 from miscible.report.table import Table, plain
@@ -36,6 +36,7 @@ def layer_charts(
     rows = tables.scores[(tables.scores["domain"] == "internals") & tables.scores["layer"].notna()]
     if rows.empty:
         return ChartGroup("layer-charts", ())
+    rows = distinct_metrics(rows)
     chance = by_unit(rows.assign(estimate=rows["baseline"]), analysis.unit)
     curves = by_unit(rows, analysis.unit)
     charts = []
