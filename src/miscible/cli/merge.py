@@ -98,4 +98,5 @@ def methods(format: Format = typer.Option(Format.HUMAN, help="What to print.")) 
         ]
         for m in held
     ]
-    print_table("Merging methods", ["method", "parameters", "paper", "what it does"], rows)
+    columns = ["method", "parameters", "paper", "what it does"]
+    print_table("Merging methods", columns, rows, text=4)

@@ -54,14 +54,20 @@ def plain(value: Any) -> Any:
     return value
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; columns after the first are right-aligned."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1
+) -> None:
+    """Print a table: the first *text* columns are words and stand left, the others are figures."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+        if number < text:
+            table.add_column(column, no_wrap=number == 0, overflow="ellipsis")
+        else:  # where the terminal is narrow it is the words that give way, never a figure
+            width = max([len(column), *(len(row[number]) for row in rows)])
+            table.add_column(column, justify="right", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(*row)
     console().print(table)

@@ -90,23 +90,24 @@ def _print_summary(probing: Probing) -> None:
     by_dataset: dict[str, list[ScoreRow]] = {}
     for score in probing.scores:
         by_dataset.setdefault(score.dataset, []).append(score)
+    corpus = _common_folder(list(by_dataset))
+    controlled = any(score.selectivity == score.selectivity for score in probing.scores)
     rows = []
     for dataset, scores in by_dataset.items():
         probes = [score for score in scores if score.metric == "probe_accuracy"]
         best = max(probes, key=lambda score: (score.estimate == score.estimate, score.estimate))
         preference = next(score for score in scores if score.metric == "preference")
-        selectivity = f"{best.selectivity:+.2f}" if best.selectivity == best.selectivity else "-"
         flags = sorted({flag for score in scores for flag in score.flags.split(",") if flag})
-        rows.append(
-            [dataset, str(best.layer), _interval(best), selectivity, _interval(probes[-1]),
-             _interval(preference), str(best.n), " ".join(flags)]
-        )  # fmt: skip
+        cells = [dataset.removeprefix(corpus), str(best.n), str(best.layer), _interval(best)]
+        cells += [f"{best.selectivity:+.2f}"] if controlled else []
+        rows.append([*cells, _interval(probes[-1]), _interval(preference), " ".join(flags)])
+    columns = ["data set", "pairs", "layer", "best layer"]
+    columns += ["selectivity"] if controlled else []
     print_table(
-        f"{probing.scores[0].model}: accuracy (95 % interval); chance is .50",
-        ["data set", "best layer", "probe, best layer", "selectivity", "probe, last layer",
-         "preference", "pairs", "flags"],
+        f"{probing.scores[0].model}, {corpus}: accuracy (95 % interval), chance .50",
+        [*columns, "last layer", "preference", "flags"],
         rows,
-    )  # fmt: skip
+    )
     out = console()
     out.print(
         "The best of several layers is an optimistic choice; compare models at the same layer.",
@@ -117,5 +118,13 @@ def _print_summary(probing: Probing) -> None:
         out.print(f"failed: {failure.step}: {failure.error}", highlight=False, soft_wrap=True)
 
 
+def _common_folder(names: list[str]) -> str:
+    # What all names begin with, up to a slash: it is said once, in the title.
+    folders = [name.split("/")[:-1] for name in names]
+    shared = [parts[0] for parts in zip(*folders, strict=False) if len(set(parts)) == 1]
+    return "/".join([*shared, ""])
+
+
 def _interval(score: ScoreRow) -> str:
-    return f"{score.estimate:.2f} ({score.low:.2f}-{score.high:.2f})"
+    low, high = (f"{value:.2f}".removeprefix("0") for value in (score.low, score.high))
+    return f"{score.estimate:.2f} ({low}-{high})"

@@ -138,7 +138,7 @@ def _show_plan(study: Study, format: Format) -> None:
         for model in study.plan.models
     ]  # fmt: skip
     columns = ["model", "role", "method", "dose", "tasks", "data sets", "finished steps"]
-    print_table(f"Plan of {study.spec.name}", columns, rows)
+    print_table(f"Plan of {study.spec.name}", columns, rows, text=3)
     left = int(cost["steps"] - cost["finished"])
     console().print(
         f"{left} of {int(cost['steps'])} steps to do: about {duration(cost['seconds'])} and "
