@@ -61,7 +61,7 @@ def print_table(
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         if number < text:
             table.add_column(column, no_wrap=number == 0, overflow="ellipsis")
