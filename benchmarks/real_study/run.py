@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from miscible.analyse import analyse, findings, verdicts
+from miscible.analyse.taxonomy import by_unit, distinct_metrics
 from miscible.demo.study import BASE, CHILDREN, adapter_folder
 from miscible.report.page import write_report
 from miscible.study import Study
@@ -85,18 +86,21 @@ def keep(study: Study, results: Path) -> None:
     tables = study.tables()
     analysis = analyse(tables)
     provenance = ["key", "code", "libraries", "seed", "dtype", "device", "wall_seconds"]
-    scores = tables.scores.drop(columns=provenance)
-    doses = tables.doses.drop(columns=provenance)
+    scores = tables.scores.drop(columns=[*provenance, "selectivity", "flags"])
+    internals = scores[scores["domain"] == "internals"]
+    curves = by_unit(distinct_metrics(internals), "competence")
+    summary = ["model", "dataset", "metric", "reference", "difference", "low", "high", "p_holm"]
     frames = {
-        "scores": scores[scores["domain"] == "behaviour"],
-        "internals": scores[scores["domain"] == "internals"],
-        "doses": doses,
+        "scores": scores[scores["domain"] == "behaviour"].dropna(axis="columns", how="all"),
+        "layers": curves,
+        "preferences": internals[internals["layer"].isna()].dropna(axis="columns", how="all"),
+        "doses": tables.doses.drop(columns=[*provenance, "fingerprint"]),
         "standings": analysis.standings,
         "gains": analysis.gains,
         "overall": analysis.overall,
         "matched": analysis.matched,
         "ranks": analysis.ranks,
-        "internals_differences": analysis.internals,
+        "internals_differences": analysis.internals.filter(summary),
     }
     for name, frame in frames.items():
         frame.round(5).to_csv(results / f"{name}.csv", index=False)
