@@ -150,6 +150,61 @@ def test_hostile_files(miscible: Callable[..., object], tmp_path: Path, text: st
     assert_refused(miscible("study", "run", tmp_path / "bad.yml"), "bad.yml")
 
 
+@pytest.mark.parametrize("name", ["[/x].yml", "[red]x.yml"])
+def test_brackets_in_a_name_are_shown_as_they_are(
+    miscible: Callable[..., object], tmp_path: Path, name: str
+) -> None:
+    assert_refused(miscible("merge", tmp_path / name, tmp_path / "out"), name)
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+@pytest.mark.parametrize("verb", ["evaluate", "probe"])
+def test_measuring_a_damaged_model(
+    miscible: Callable[..., object],
+    tiny_base: Path,
+    tmp_path: Path,
+    verb: str,
+    damage: Callable[[Path], None],
+    message: str,
+) -> None:
+    if damage is damage_tokenizer:
+        pytest.skip("one model has no other tokenizer to differ from")
+    damage(tiny_base)
+    arguments = ["--tasks", "text_bpb"] if verb == "evaluate" else ["--limit", 12]
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "the cat sleeps ."}\n' * 6)
+    if verb == "evaluate":
+        arguments += ["--data", f"text_bpb={data}"]
+    outcome = miscible(verb, tiny_base, *arguments, "--output", tmp_path / "rows.json")
+    expected = {"has shape": "has shape", "is missing": "missing"}.get(message, message)
+    assert_refused(outcome, expected)
+    assert not (tmp_path / "rows.json").exists()
+
+
+def test_rows_that_cannot_be_written(
+    miscible: Callable[..., object], tiny_base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    outcome = miscible("probe", tiny_base, "--limit", 12, "--output", tmp_path / "file" / "x.json")
+    assert_refused(outcome, "cannot be written")
+
+
+def test_a_disk_that_fills_up_while_writing(
+    miscible: Callable[..., object],
+    tiny_children: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = recipe(tmp_path, *tiny_children)
+    monkeypatch.setattr("os.fsync", full)
+    assert_refused(miscible("merge", path, tmp_path / "out"), "the disk is full")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_unwritable_folder(
     miscible: Callable[..., object], tiny_children: list[Path], tmp_path: Path
@@ -209,6 +264,7 @@ def test_ctrl_c_leaves_nothing_half_written(tiny_children: list[Path], tmp_path:
     if process.returncode == 0:
         pytest.skip("the merge was finished before the signal came")
     assert process.returncode == 130
+    assert "stopped" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))

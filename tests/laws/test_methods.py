@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,15 @@ from miscible.merge.contract import (
     PerModel,
     merge_method,
     per_model,
+    shared,
 )
 from miscible.merge.export import write_merge
+from miscible.merge.ops.random import ElementRandom
 from miscible.merge.recipe import parse_recipe
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models import FolderCheckpoint
 from miscible.testing import check_method
+from miscible.testing.methods import low_rank_equals_dense
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -50,6 +54,38 @@ def test_a_method_that_breaks_a_law_is_caught(registered: object) -> None:
 
     with pytest.raises(AssertionError, match="first_wins: order"):
         check_method("first_wins")
+
+
+def test_lambda_must_scale_the_delta(registered: object) -> None:
+    METHODS.names()
+
+    @merge_method("squared", paper="none")
+    def squared(deltas: Deltas, *, lambda_: float = shared(1.0)) -> Delta:
+        """Use lambda as it is not meant."""
+        return Delta(torch.stack(list(deltas)).mean(dim=0) * lambda_**2)
+
+    with pytest.raises(AssertionError, match="squared: lambda"):
+        check_method("squared")
+
+
+def test_random_methods_merge_adapters_as_others_do(registered: object) -> None:
+    METHODS.names()
+
+    @merge_method("counts", paper="none")
+    def counts(
+        deltas: Deltas,
+        *,
+        random: Sequence[ElementRandom],
+        weight: PerModel[float] = per_model(1.0),
+        density: PerModel[float] = per_model(1.0, low=0.0, high=1.0),
+    ) -> Delta:
+        """Depend on the inputs' contents beyond the draws."""
+        share = random[0].bernoulli(0.5, deltas.tensors[0].shape)
+        total = sum(deltas.tensors[1:], deltas.tensors[0])
+        return Delta(total * share if len(deltas.tensors) > 1 else total)
+
+    with pytest.raises(AssertionError, match="counts: low rank"):
+        low_rank_equals_dense(METHODS.get("counts"), 0)
 
 
 def test_a_method_is_one_function(registered: object) -> None:

@@ -93,6 +93,36 @@ def test_adapters_need_only_their_own_tensors(tiny_base: Path, tmp_path: Path) -
     assert row.projection == pytest.approx(0.4, abs=1e-5)
 
 
+def test_a_weighted_sum_that_is_no_average_changes_every_tensor(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    module = "model.layers.0.self_attn.q_proj"
+    made = write_adapter(tmp_path / "lora", {module: (torch.ones(2, WIDTH), torch.ones(WIDTH, 2))})
+    base, child = FolderCheckpoint(tiny_base), open_checkpoint(f"{tiny_base}+{made}")
+    norm, weight = "model.norm.weight", f"{module}.weight"
+
+    def merge(normalize: str, weight: float = 0.6) -> VirtualCheckpoint:
+        return VirtualCheckpoint.open(
+            parse_recipe(
+                f"merge_method: linear\nmodels:\n- model: {tiny_base}\n"
+                f"  parameters: {{weight: {weight}}}\n- model: {tiny_base}+{made}\n"
+                f"  parameters: {{weight: {weight}, normalize: {normalize}}}\n"
+            )
+        )
+
+    assert possible_changes(merge("true"), base) == {weight}
+    assert possible_changes(merge("false", 0.5), base) == {weight}
+    assert possible_changes(merge("false"), base) == set(base.tensors)
+    some = merge("[{filter: norm, value: false}, {value: true}]")
+    found = possible_changes(some, base)
+    assert found is not None
+    assert {norm, weight} <= found
+    assert "model.embed_tokens.weight" not in found
+    (row,) = measure_doses(merge("false"), base, {"lora": child})
+    m, d = flat(merge("false"), base), flat(child, base)
+    assert row.projection == pytest.approx(m @ d / (d @ d), rel=1e-4)
+
+
 def test_the_base_itself_has_no_dose(tiny_base: Path, tiny_children: list[Path]) -> None:
     base = FolderCheckpoint(tiny_base)
     (row,) = measure_doses(base, base, {"one": FolderCheckpoint(tiny_children[0])})

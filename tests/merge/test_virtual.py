@@ -76,6 +76,87 @@ def test_slices_stack_layers() -> None:
     assert found.read("model.norm.weight")[0] == 2.0
 
 
+def test_slices_carry_their_layers_part_of_the_config() -> None:
+    a, b = model("a", 1.0), model("b", 2.0)
+    for held, kinds in ((a, ["full", "sliding", "full"]), (b, ["b0", "b1", "b2"])):
+        held.config = {
+            **held.config, "layer_types": kinds, "eos_token_id": [1, 2, 3], "no_rope_layers": [1]
+        }  # fmt: skip
+    slices = [
+        {"sources": [{"model": "a", "layer_range": [0, 2]}]},
+        {"sources": [{"model": "b", "layer_range": [1, 3]}, {"model": "a", "layer_range": [0, 2]}]},
+    ]
+    found = merge({"a": a, "b": b}, slices=slices, parameters={"weight": 1.0})
+    assert found.config["layer_types"] == ["full", "sliding", "b1", "b2"]
+    assert found.config["num_hidden_layers"] == 4
+    assert found.config["eos_token_id"] == [1, 2, 3]
+    assert found.config["no_rope_layers"] == [1]
+    b.config = {"num_hidden_layers": 3}
+    found = merge({"a": a, "b": b}, slices=slices, parameters={"weight": 1.0})
+    with pytest.raises(IncompatibleModelsError, match="no 'layer_types' with a value a layer"):
+        assert found.config
+
+
+def test_delta_methods_read_every_input_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {name: model(name, value) for name, value in (("base", 0.0), ("a", 1.0), ("b", 2.0))}
+    found = merge(
+        dict(models), merge_method="task_arithmetic", base_model="base",
+        parameters={"weight": 1.0}, sources=[Source(model="a"), Source(model="b")],
+    )  # fmt: skip
+    read: list[str] = []
+    real = MemoryCheckpoint.read
+
+    def count(self: MemoryCheckpoint, name: str, dtype: Any = None) -> torch.Tensor:
+        read.append(self.name)
+        return real(self, name, dtype)
+
+    monkeypatch.setattr(MemoryCheckpoint, "read", count)
+    assert layer(found, 0) == 3.0
+    assert sorted(read) == ["a", "b", "base"]
+
+
+def test_contradictions_are_found_at_planning() -> None:
+    models: dict[str, Checkpoint] = {"a": model("a", 1.0), "b": model("b", 2.0)}
+    zero = [{"filter": "layers.1.", "value": 0.0}, {"value": 1.0}]
+    with pytest.raises(RecipeError, match=r"layers\.1\..*sum to 0"):
+        merge(models, parameters={"weight": zero})
+    assert merge(models, parameters={"weight": zero, "normalize": False})
+
+    def sources(first: bool, second: bool) -> list[Source]:
+        return [
+            Source(model=name, parameters={"weight": weight, "normalize": value})
+            for name, weight, value in (("a", 0.1, first), ("b", 0.2, second))
+        ]
+
+    assert layer(merge(models, sources=sources(False, False)), 0) == pytest.approx(0.5)
+    with pytest.raises(RecipeError, match=r"one value for all models, but a gives True and b"):
+        merge(models, sources=sources(True, False))
+
+
+def test_a_base_among_the_parents_is_told() -> None:
+    models: dict[str, Checkpoint] = {
+        "base": model("base", 0.0), "copy": model("copy", 0.0), "a": model("a", 1.0),
+        "b": model("b", 2.0),
+    }  # fmt: skip
+
+    def warnings(*names: str, method: str = "ties") -> tuple[str, ...]:
+        return merge(
+            {name: models[name] for name in {"base": 0} | dict.fromkeys(names)},
+            merge_method=method, base_model="base", parameters={"weight": 1.0},
+            sources=[Source(model=name) for name in names],
+        ).warnings  # fmt: skip
+
+    assert warnings("a", "b") == warnings("base", "a", "b") == warnings("a") == ()
+    (told,) = warnings("copy", "a")
+    assert told.startswith("copy has the weights of the base base: its task vector is zero")
+    assert "only scales or trims the task vector of the one other model" in told
+    assert "merges the 2 others alone" in warnings("copy", "a", "b")[0]
+    assert "the merge is the base itself" in warnings("copy")[0]
+    assert "lists its base base among its models" in warnings("base", "a")[0]
+    same = {"a": models["a"], "copy": models["base"]}
+    assert merge(same, parameters={"weight": 1.0}).warnings == ()
+
+
 def test_an_untied_head_is_written_and_the_config_follows() -> None:
     head = {"lm_head.weight": torch.full((4, 2), 8.0)}
     tied = model("tied", 2.0)

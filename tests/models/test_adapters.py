@@ -9,6 +9,7 @@ import torch
 
 from miscible.errors import AdapterError
 from miscible.models import FolderCheckpoint, open_checkpoint
+from miscible.models.adapter_config import REFUSED, UNDERSTOOD, refuse_unsupported
 from miscible.models.adapters import AdaptedCheckpoint, LoraAdapter
 from tiny import LAYERS, WIDTH, tiny_tensors, write_adapter, write_model
 
@@ -98,13 +99,56 @@ def test_fingerprint_depends_on_base_factors_and_scale(tiny_base: Path, tmp_path
         ({"r": 0}, "'r' must be a positive number"),
         ({"r": 9}, "its config says 9"),
         ({"lora_alpha": "x"}, "'lora_alpha' must be"),
+        ({"lora_alpha": float("nan")}, "'lora_alpha' must be"),
+        ({"lora_alpha": 10**400}, "'lora_alpha' must be"),
+        ({"r": True}, "'r' must be"),
         ({"rank_pattern": {"(a+)+$": 2}}, "not a plain module name"),
+        ({"alpha_pattern": {"q_proj": "x"}}, "'alpha_pattern' must map"),
+        ({"alpha_pattern": {"q_proj": float("inf")}}, "'alpha_pattern' must map"),
+        ({"rank_pattern": [3]}, "'rank_pattern' must map"),
+        ({"rank_pattern": {"q_proj": 0}}, "its config says 0"),
+        ({"init_lora_weights": "pissa"}, "rewritten base"),
+        ({"init_lora_weights": "pissa_niter_4"}, "rewritten base"),
+        ({"init_lora_weights": "olora"}, "rewritten base"),
+        ({"init_lora_weights": "corda"}, "rewritten base"),
+        ({"init_lora_weights": "loftq"}, "rewritten base"),
+        ({"init_lora_weights": "lora_ga"}, "rewritten base"),
+        ({"init_lora_weights": []}, "rewritten base"),
+        ({"alora_invocation_tokens": [1, 2]}, "aLoRA"),
+        ({"use_qalora": True}, "QA-LoRA"),
+        ({"target_parameters": ["experts.up"]}, "bare parameters"),
+        ({"use_bdlora": {"nblocks": 2}}, "BD-LoRA"),
+        ({"kasa_config": {"beta": 1}}, "KaSA"),
+        ({"arrow_config": {"top_k": 3}}, "Arrow"),
+        ({"velora_config": {"scale": 1}}, "VeLoRA"),
+        ({"monteclora_config": {"samples": 1}}, "MonteCLoRA"),
+        ({"use_the_next_variant": True}, "'use_the_next_variant', which is not known"),
     ],
 )
 def test_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     folder = write_adapter(tmp_path / "lora", factors(), **config)
     with pytest.raises(AdapterError, match=message):
         LoraAdapter(folder)
+
+
+@pytest.mark.parametrize("start", [True, False, None, "gaussian", "eva", "orthogonal", "mica"])
+def test_initialisations_that_leave_the_base_alone(tmp_path: Path, start: object) -> None:
+    folder = write_adapter(tmp_path / "lora", factors(), init_lora_weights=start)
+    assert len(LoraAdapter(folder).weights) == len(MODULES)
+
+
+def test_every_field_of_pefts_config_is_classified(tmp_path: Path) -> None:
+    import dataclasses
+
+    from peft import LoraConfig
+
+    fields = {field.name for field in dataclasses.fields(LoraConfig)}
+    assert fields <= UNDERSTOOD | REFUSED.keys()
+    assert not UNDERSTOOD & REFUSED.keys()
+    variants = {f.name for f in dataclasses.fields(LoraConfig) if f.metadata.get("is_lora_variant")}
+    assert variants <= REFUSED.keys()
+    LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]).save_pretrained(str(tmp_path))
+    refuse_unsupported(json.loads((tmp_path / "adapter_config.json").read_text()), "here")
 
 
 def test_adapter_of_another_base(tiny_base: Path, tmp_path: Path) -> None:

@@ -129,6 +129,24 @@ def test_a_failed_write_leaves_nothing(
     assert not list((tmp_path / "place").iterdir())
 
 
+def test_inputs_that_cannot_be_read_are_not_called_unwritable(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FolderCheckpoint(tiny_base)
+
+    def read(name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "read", read)
+        with pytest.raises(CheckpointError, match=r"base: tensor .* cannot be read: Input/output"):
+            write_checkpoint(source, tmp_path / "place" / "out")
+    (tiny_base / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        write_checkpoint(source, tmp_path / "place" / "out")
+    assert not list((tmp_path / "place").iterdir())
+
+
 def test_live_model_equals_transformers(tiny_base: Path, tiny_children: list[Path]) -> None:
     from transformers import AutoModelForCausalLM
 

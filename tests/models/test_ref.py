@@ -12,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 
-from miscible.errors import ModelReferenceError
+from miscible.errors import MiscibleError, ModelReferenceError
 from miscible.models import open_checkpoint
-from miscible.models.ref import is_hub_id
+from miscible.models.adapters import AdaptedCheckpoint
+from miscible.models.ref import is_hub_id, split_reference
+from tiny import WIDTH, tiny_tensors, write_adapter, write_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -146,3 +149,57 @@ def test_local_folders_win_and_never_ask_the_network(
     assert not is_hub_id("acme/tiny")
     assert is_hub_id("acme/other")
     assert not is_hub_id("./acme/tiny")
+
+
+def test_without_a_network_the_cache_answers(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    closed = "http://127.0.0.1:9"
+    home = tmp_path / "hf"
+    missing = ask(closed, home, "acme/tiny")
+    assert missing.stdout.startswith("ModelReferenceError acme/tiny: the model is not in the local")
+    assert not missing.stderr
+    endpoint, requests = hub
+    ask(endpoint, home, "acme/tiny")
+    for reference in ("acme/tiny", f"acme/tiny@{COMMIT}"):
+        assert ask(closed, home, reference).stdout.split() == [COMMIT, "20"]
+    requests.clear()
+    ask(endpoint, home, f"acme/tiny@{COMMIT}")
+    assert not [path for path in requests if path.startswith("/api/models/acme/tiny/revision")]
+
+
+def test_errors_of_the_transport_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadError(Exception):
+        """Stands for those of httpx and its successors, which are no `OSError`."""
+
+    def fail(*args: object, **kwargs: object) -> str:
+        raise ReadError("connection lost")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(ModelReferenceError, match=r"cannot be asked \(ReadError\)"):
+        open_checkpoint("acme/tiny")
+
+
+def test_a_plus_in_a_path(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "c++" / "m", tiny_tensors(0))
+    module = "model.layers.0.self_attn.q_proj"
+    factors = {module: (torch.ones(2, WIDTH), torch.ones(WIDTH, 2))}
+    adapter = write_adapter(tmp_path / "a+b" / "lora", factors)
+    assert len(open_checkpoint(str(base)).tensors) == 20
+    both = open_checkpoint(f"{base}+{adapter}")
+    assert isinstance(both, AdaptedCheckpoint)
+    assert (both.base.folder, both.adapter.folder) == (base, adapter)
+    assert open_checkpoint("m+../a+b/lora", relative_to=base.parent).fingerprint == both.fingerprint
+    assert split_reference(f"acme/tiny@main+{adapter}") == ("acme/tiny@main", str(adapter))
+    assert split_reference("acme/tiny+acme/lora") == ("acme/tiny", "acme/lora")
+    with pytest.raises(ModelReferenceError, match=r"no folder '.*/nowhere'"):
+        open_checkpoint(f"{base}+{tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["x" * 5000, "a/" + "b" * 5000, "/" + "x/" * 2500, "~nouser/x", "acme/x+" + "y" * 5000, "\0"],
+    ids=len,
+)
+def test_hostile_references(reference: str) -> None:
+    with pytest.raises(MiscibleError) as caught:
+        open_checkpoint(reference)
+    assert len(str(caught.value)) < 600

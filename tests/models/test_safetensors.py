@@ -56,6 +56,11 @@ def entry(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
         ({"a": entry(-4, 0, [1])}, b"1234", None, "not a whole number"),
         ({"a": entry(0, 4, [-1])}, b"1234", None, "not a whole number"),
         ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"1" * 12, None, "overlap"),
+        ({"a": {**entry(0, 4, [1]), "dtype": []}}, b"1234", None, "not the format"),
+        ({"a": {**entry(0, 4, [1]), "shape": ""}}, b"1234", None, "not the format"),
+        ({"a": entry(0, 4, [10**4000, 10**4000])}, b"1234", None, "no file can hold"),
+        ({"a": entry(0, 0, [0, 2**62, 2**62])}, b"", None, "no file can hold"),
+        ({"a": entry(0, 4, [1] * 1000)}, b"1234", None, "no file can hold"),
         ({"a": entry(0, 4, [1], "Q4_K")}, b"1234", None, "unknown dtype"),
     ],
 )
@@ -75,6 +80,9 @@ def test_a_file_that_shrank_is_noticed(tmp_path: Path) -> None:
     with path.open("r+b") as handle:
         handle.truncate(path.stat().st_size - 10)
     with pytest.raises(CheckpointError, match="ends inside"):
+        file.read("a")
+    path.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
         file.read("a")
 
 

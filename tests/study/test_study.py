@@ -192,7 +192,7 @@ def test_a_full_disk_leaves_no_half_step(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    with pytest.raises(StoreError, match="disk is full"):
+    with store.locked(), pytest.raises(StoreError, match="disk is full"):
         store.write(origin, [row], {})
     assert not list(store.steps.iterdir())
 

@@ -55,9 +55,10 @@ def main() -> None:
     except MiscibleError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        fail("stopped. Nothing that was finished is lost; run the same command again to go on.")
-        sys.exit(INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # Typer has turned Ctrl-C into an exit
+            fail("stopped. Nothing that was finished is lost; run the same command again.")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from miscible.cli.output import Format, console, print_json, progress
+from miscible.cli.output import Format, print_json, progress, say
 
 
 def demo(
@@ -26,11 +26,9 @@ def demo(
     if format is Format.JSON:
         print_json({"report": str(page), "done": summary.done, "failed": len(summary.failed)})
     elif format is Format.HUMAN:
-        console().print(
+        say(
             f"{summary.done} steps computed, {summary.reused} found finished, "
-            f"{len(summary.failed)} failed.\nReport: {page.resolve()}",
-            highlight=False,
-            soft_wrap=True,
+            f"{len(summary.failed)} failed.\nReport: {page.resolve()}"
         )
         if open_report:
             typer.launch(str(page.resolve()))

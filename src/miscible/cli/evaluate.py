@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from miscible.cli.output import Format, plain, print_json, print_table, progress
+from miscible.cli.output import Format, print_json, print_table, progress, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def evaluate(
     rows: list[dict[str, Any]] = [as_dict(score) for score in found.scores]
     result: Any = {"scores": rows, "items": [as_dict(i) for i in found.items]} if items else rows
     if output is not None:
-        _write(output, result)
+        write_json(output, result)
     if format is Format.JSON:
         print_json(result)
     elif format is Format.HUMAN:
@@ -84,16 +84,6 @@ def _parse_data(entries: list[str]) -> dict[str, str | dict[str, str]]:
         else:
             raise MiscibleError(f"--data says two things of the task {task!r}.")
     return sources
-
-
-def _write(path: Path, value: Any) -> None:
-    import json
-
-    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MiscibleError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
 
 
 def _print_scores(scores: list[ScoreRow]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from miscible.cli.output import Format, console, print_json, print_table, progress
+from miscible.cli.output import Format, print_json, print_table, progress, say
 
 
 def merge(
@@ -38,6 +38,7 @@ def merge(
                 "folder": str(out),
                 "fingerprint": virtual.fingerprint,
                 "base": base.name,
+                "warnings": list(virtual.warnings),
                 "doses": [
                     {"parent": d.parent, "projection": d.projection, "coefficient": d.coefficient,
                      "share": d.share, "cosine": d.cosine, "residual": d.residual}
@@ -56,8 +57,10 @@ def merge(
             rows,
         )
         residual = doses[0].residual if doses else 0.0
-        console().print(f"{residual:.0%} of the merged task vector lies outside the parents'.")
-        console().print(f"Wrote {out}", highlight=False)
+        say(f"{residual:.0%} of the merged task vector lies outside the parents'.")
+        for warning in virtual.warnings:
+            say(f"Note: {warning}")
+        say(f"Wrote {out}")
 
 
 def methods(format: Format = typer.Option(Format.HUMAN, help="What to print.")) -> None:

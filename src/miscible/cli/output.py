@@ -6,14 +6,13 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from miscible.errors import MiscibleError
 from miscible.progress import Advance, shown_by
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class Format(StrEnum):
@@ -24,18 +23,31 @@ class Format(StrEnum):
     QUIET = "quiet"
 
 
-def console() -> Console:
-    """Return the console for results (standard output)."""
-    from rich.console import Console
-
-    return Console()
+def say(message: str, *, failed: bool = False) -> None:
+    """Print a line on standard output; nothing in it is read as markup."""
+    _print(message, "failed: " if failed else "", to_stderr=False)
 
 
 def fail(message: str) -> None:
-    """Print an error on standard error."""
-    from rich.console import Console
+    """Print an error on standard error; nothing in it is read as markup."""
+    _print(message, "error: ", to_stderr=True)
 
-    Console(stderr=True).print("[bold red]error:[/]", message, highlight=False, soft_wrap=True)
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as a JSON file, whole or not at all.
+
+    Raises:
+        MiscibleError: if it cannot be written.
+    """
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise MiscibleError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
 
 
 def print_json(value: Any) -> None:
@@ -59,9 +71,11 @@ def print_table(
 ) -> None:
     """Print a table: the first *text* columns are words and stand left, the others are figures."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         if number < text:
             table.add_column(column, no_wrap=number == 0, overflow="ellipsis")
@@ -69,8 +83,8 @@ def print_table(
             width = max([len(column), *(len(row[number]) for row in rows)])
             table.add_column(column, justify="right", no_wrap=True, min_width=width)
     for row in rows:
-        table.add_row(*row)
-    console().print(table)
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
 
 
 def duration(seconds: float) -> str:
@@ -114,3 +128,11 @@ def progress(format: Format) -> Iterator[None]:
 
     with bars, shown_by(bar):
         yield
+
+
+def _print(message: str, mark: str, *, to_stderr: bool) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text.assemble((mark, "bold red"), message)
+    Console(stderr=to_stderr).print(text, highlight=False, soft_wrap=True)

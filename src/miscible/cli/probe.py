@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from miscible.cli.output import Format, console, plain, print_json, print_table, progress
+from miscible.cli.output import Format, print_json, print_table, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def probe(
     rows = [_row(score) for score in probing.scores]
     failures = [{"model": f.model, "step": f.step, "error": f.error} for f in probing.failures]
     if output is not None:
-        _write_json(output, {"rows": rows, "failures": failures})
+        write_json(output, {"rows": rows, "failures": failures})
     if format is Format.JSON:
         print_json({"rows": rows, "failures": failures})
     elif format is Format.HUMAN:
@@ -80,12 +80,6 @@ def _row(score: ScoreRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_json(path: Path, value: Any) -> None:
-    import json
-
-    path.write_text(json.dumps(plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def _print_summary(probing: Probing) -> None:
     by_dataset: dict[str, list[ScoreRow]] = {}
     for score in probing.scores:
@@ -108,14 +102,9 @@ def _print_summary(probing: Probing) -> None:
         [*columns, "last layer", "preference", "flags"],
         rows,
     )
-    out = console()
-    out.print(
-        "The best of several layers is an optimistic choice; compare models at the same layer.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say("The best of several layers is an optimistic choice; compare models at the same layer.")
     for failure in probing.failures:
-        out.print(f"failed: {failure.step}: {failure.error}", highlight=False, soft_wrap=True)
+        say(f"{failure.step}: {failure.error}", failed=True)
 
 
 def _common_folder(names: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, console, duration, print_json, print_table, progress
+from miscible.cli.output import Format, duration, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from miscible.study import Study
@@ -38,7 +38,7 @@ def run(
 
     study = Study.open(file, folder)
     if study.spec.metrics and format is Format.HUMAN:
-        console().print("'metrics' is not measured by this version and is passed over.")
+        say("'metrics' is not measured by this version and is passed over.")
     if dry_run:
         _show_plan(study, format)
         return
@@ -54,12 +54,11 @@ def run(
             }
         )  # fmt: skip
     elif format is Format.HUMAN:
-        out = console()
-        out.print(f"{summary.done} steps computed, {summary.reused} found finished.")
+        say(f"{summary.done} steps computed, {summary.reused} found finished.")
         for step, error in summary.failed:
-            out.print(f"[bold red]failed[/] {step}: {error}", highlight=False)
+            say(f"{step}: {error}", failed=True)
         if page:
-            out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+            say(f"Report: {page}")
     if summary.failed:
         raise typer.Exit(FAILED)
 
@@ -87,7 +86,7 @@ def status(file: Path = _FILE, folder: Path | None = _FOLDER, format: Format = _
         for s in states:
             if s.state == "failed":
                 reason = s.error.strip().splitlines()[-1]
-                console().print(f"[bold red]failed[/] {s.step}: {reason}", highlight=False)
+                say(f"{s.step}: {reason}", failed=True)
 
 
 @study_app.command()
@@ -105,7 +104,7 @@ def report(
     if format is Format.JSON:
         print_json({"report": str(page)})
     elif format is Format.HUMAN:
-        console().print(f"Report: {page}", highlight=False, soft_wrap=True)
+        say(f"Report: {page}")
 
 
 def _write_report(study: Study, out: Path | None) -> Path:
@@ -140,7 +139,9 @@ def _show_plan(study: Study, format: Format) -> None:
     columns = ["model", "role", "method", "dose", "tasks", "data sets", "finished steps"]
     print_table(f"Plan of {study.spec.name}", columns, rows, text=3)
     left = int(cost["steps"] - cost["finished"])
-    console().print(
+    for warning in study.plan.warnings:
+        say(f"Note: {warning}")
+    say(
         f"{left} of {int(cost['steps'])} steps to do: about {duration(cost['seconds'])} and "
         f"{cost['peak_bytes'] / 1e9:.1f} GB of memory (a rough estimate)."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from miscible.demo.tasks import write_demo_tasks
+from miscible.errors import StoreError
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.study import Study
 
@@ -20,18 +21,26 @@ PARADIGMS = (
     "existential_there_quantifiers", "tense_time_adverb", "connective",
 )  # fmt: skip
 """Twelve of the built-in suite's paradigms, over four competences."""
-PROBING_PAIRS = 30
-GRAMMAR_PAIRS = 3  # of each paradigm, for the behaviour task
+PROBING_PAIRS = 24
+GRAMMAR_PAIRS = 2  # of each paradigm, for the behaviour task
 ITEMS = {
-    "demo_code_bpb": 12, "demo_english_bpb": 10, "demo_math_bpb": 16, "demo_math_choice": 16,
+    "demo_code_bpb": 10, "demo_english_bpb": 8, "demo_math_bpb": 12, "demo_math_choice": 12,
     "demo_grammar": GRAMMAR_PAIRS * len(PARADIGMS),
 }  # fmt: skip
 """Small enough for twelve models in minutes on two cores; raise them for tighter intervals."""
 
 
 def demo_study(folder: Path) -> Study:
-    """Write the demo's study file and tasks into *folder* and open it."""
+    """Write the demo's study file and tasks into *folder* and open it.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+    """
     tasks = folder / "tasks"
+    try:
+        tasks.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot be made: {error.strerror}.", where=str(tasks)) from error
     names = write_demo_tasks(tasks, items=ITEMS, pairs=_grammar_pairs())
     spec = {
         "name": "demo",
@@ -49,7 +58,10 @@ def demo_study(folder: Path) -> Study:
         },
     }
     path = folder / "study.yml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    try:
+        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot be written: {error.strerror}.", where=str(path)) from error
     return Study.open(path, folder / "results")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from miscible.merge.ops.random import ElementRandom
 
 T = TypeVar("T")
+Condition: TypeAlias = Callable[[Mapping[str, Any]], bool]
+"""Of a method's parameter values, by recipe name."""
+Check: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+"""Returns what is wrong with a method's parameter values, as a sentence, or None."""
 PerModel: TypeAlias = Annotated[tuple[T, ...], "per model"]
 """A parameter with one value a model, in the order of the models."""
 
@@ -149,6 +153,8 @@ class MergeMethod:
         ignored: parameters that recipes of other tools carry and that change nothing here.
         least, most: number of inputs that it accepts.
         random: whether it draws random numbers.
+        averages: on weights: whether, or with what values, equal inputs are returned as they are.
+        check: what values that are allowed one by one do not go together.
         linear_in_lambda: whether the merged delta is proportional to the parameter ``lambda``.
     """
 
@@ -163,10 +169,18 @@ class MergeMethod:
     least: int
     most: int | None
     random: bool
+    averages: bool | Condition = False
+    check: Check | None = None
 
     @property
     def linear_in_lambda(self) -> bool:
         return self.space is Deltas and "lambda" in self.parameters
+
+    def keeps_what_is_common(self, values: Mapping[str, Any]) -> bool:
+        """Return whether a tensor that is the same in all inputs and the base stays as it is."""
+        if self.space is Deltas:
+            return True  # the engine sees to it
+        return self.averages if isinstance(self.averages, bool) else self.averages(values)
 
     def __call__(
         self,
@@ -192,12 +206,16 @@ def merge_method(
     least: int = 1,
     most: int | None = None,
     ignored: Sequence[str] = (),
+    averages: bool | Condition = False,
+    check: Check | None = None,
 ) -> Callable[[Callable[..., Weight | Delta]], Callable[..., Weight | Delta]]:
     """Register a merging method; its parameters are read off the function's signature.
 
     The first argument is annotated `Weights` or `Deltas`; parameters are keyword-only and declared
     with `per_model` or `shared`; an argument ``random`` asks for a generator a model. A trailing
-    underscore of a name is dropped (``lambda_``).
+    underscore of a name is dropped (``lambda_``). A method on weights declares with *averages*
+    that it returns what all inputs have in common, always or with some values of its parameters;
+    *check* says at planning what is wrong with the values for a tensor.
     """
 
     def register(function: Callable[..., Weight | Delta]) -> Callable[..., Weight | Delta]:
@@ -225,6 +243,8 @@ def merge_method(
                 least=least,
                 most=most,
                 random=any(argument.name == "random" for argument in arguments),
+                averages=averages,
+                check=check,
             ),
         )
         return function

@@ -112,14 +112,24 @@ def possible_changes(model: Checkpoint, base: Checkpoint) -> frozenset[str] | No
         return frozenset()
     if isinstance(model, AdaptedCheckpoint) and model.base.fingerprint == base.fingerprint:
         return frozenset(model.adapter.weights)
-    if isinstance(model, VirtualCheckpoint) and model.plan.layers is None:
-        # Averages need weights that sum to 1 to leave alone what no input changed.
-        if not model.recipe.parameters.get("normalize", True) or model.recipe.dtype:
-            return None
-        inputs = [possible_changes(held, base) for held in model.models.values()]
-        if all(held is not None for held in inputs):
-            return frozenset().union(*(held for held in inputs if held is not None))
+    if isinstance(model, VirtualCheckpoint):
+        return _changes_of_merge(model, base)
     return None
+
+
+def _changes_of_merge(merge: VirtualCheckpoint, base: Checkpoint) -> frozenset[str] | None:
+    if merge.plan.layers is not None or merge.recipe.dtype is not None:
+        return None  # layers are renumbered, or even unchanged tensors rounded
+    inputs = {reference: possible_changes(held, base) for reference, held in merge.models.items()}
+    known = {reference: held for reference, held in inputs.items() if held is not None}
+    if len(known) < len(inputs):
+        return None
+    return frozenset(
+        output.name
+        for output in merge.plan.outputs.values()
+        if not merge.plan.method.keeps_what_is_common(output.values)
+        or any(i.tensor != output.name or i.tensor in known[i.model] for i in output.named)
+    )
 
 
 def _delta(model: Checkpoint, name: str, base: Checkpoint, origin: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,19 @@ class Output:
     origin: Input | None
     values: Mapping[str, Any]
 
+    @property
+    def named(self) -> tuple[Input, ...]:
+        """The inputs, and the origin if there is one."""
+        return self.inputs if self.origin is None else (*self.inputs, self.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOrigin:
+    """A layer of a model: its reference, and the layer's number in it."""
+
+    model: str
+    layer: int
+
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
@@ -46,16 +59,22 @@ class MergePlan:
     Attributes:
         method: the merging method.
         outputs: by name.
-        layers: number of layers where slices change it, else None.
+        layer_origins: with slices, for each layer of the merge the layer of the first source that
+            it is made from; else None.
         untied: whether an output head is written although an input ties it to its embedding.
         template: reference of the model whose config and tokenizer the merge takes.
     """
 
     method: MergeMethod
     outputs: Mapping[str, Output]
-    layers: int | None
+    layer_origins: tuple[LayerOrigin, ...] | None
     untied: bool
     template: str
+
+    @property
+    def layers(self) -> int | None:
+        """Number of layers where slices change it, else None."""
+        return None if self.layer_origins is None else len(self.layer_origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +111,18 @@ def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
             output = _output(recipe, method, piece, name, inputs, models)
             untied |= any(is_output_head(name) and i.tensor != name for i in output.inputs)
             outputs[name] = output
-    layers = sum(sum(p.lengths.values()) for p in pieces) if recipe.slices else None
     template = recipe.base_model or pieces[0].sources[0].model
-    return MergePlan(method, outputs, layers, untied, template)
+    return MergePlan(method, outputs, _layer_origins(pieces), untied, template)
+
+
+def _layer_origins(pieces: Sequence[_Piece]) -> tuple[LayerOrigin, ...] | None:
+    origins: list[LayerOrigin] = []
+    for piece in pieces:
+        if piece.ranges is None:
+            return None
+        first = piece.sources[0].model
+        origins += [LayerOrigin(first, layer) for layer in range(*piece.ranges[first])]
+    return tuple(origins)
 
 
 def _pieces(recipe: Recipe, models: Mapping[str, Checkpoint]) -> list[_Piece]:
@@ -208,27 +236,36 @@ def _output(
         if origin_name not in models[base].tensors:
             origin_name = _stand_in(name, models[base], found)
         origin = Input(base, origin_name)
-    _check_shapes(name, (*inputs, *([origin] if origin else [])), models)
     values = values_for(
         method,
         name,
         _depth(name, piece),
         [(s.model, (s.parameters, piece.parameters, recipe.parameters)) for s in sources],
-        (*_common_levels(sources), piece.parameters, recipe.parameters),
+        (_common_level(method, sources), piece.parameters, recipe.parameters),
     )
-    return Output(name, inputs, origin, values)
+    wrong = method.check(values) if method.check else None
+    if wrong:
+        raise RecipeError(wrong, where=f"tensor {name!r}")
+    output = Output(name, inputs, origin, values)
+    _check_shapes(name, output.named, models)
+    return output
 
 
-def _common_levels(sources: Sequence[Source]) -> tuple[Mapping[str, Any], ...]:
-    # A shared parameter may be written under the models; all that give it must agree.
-    merged: dict[str, Any] = {}
+def _common_level(method: MergeMethod, sources: Sequence[Source]) -> Mapping[str, Any]:
+    # A parameter that all models share may be written under the models that agree on it.
+    givers: dict[str, Source] = {}
     for source in sources:
         for name, value in source.parameters.items():
-            if name in merged and merged[name] != value:
-                merged[name] = None
-            else:
-                merged.setdefault(name, value)
-    return ({name: value for name, value in merged.items() if value is not None},)
+            if name not in method.parameters or method.parameters[name].per_model:
+                continue
+            first = givers.setdefault(name, source)
+            if first.parameters[name] != value:
+                raise RecipeError(
+                    f"{name!r} of {method.name} has one value for all models, but {first.model} "
+                    f"gives {first.parameters[name]!r} and {source.model} gives {value!r}.",
+                    fix="Give it once, under the recipe's 'parameters'.",
+                )
+    return {name: source.parameters[name] for name, source in givers.items()}
 
 
 def _depth(name: str, piece: _Piece) -> float:

@@ -15,6 +15,8 @@ Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 Parameters: TypeAlias = dict[str, Any]
 LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
+_REFERENCE_KEYS = ("model", "base_model", "tokenizer_source", "source")
+
 
 class Source(Strict):
     """A model of a recipe, or the part of it that a slice takes."""
@@ -95,7 +97,9 @@ class Recipe(Strict):
         def rename(value: Any) -> Any:
             if isinstance(value, dict):
                 return {
-                    key: names.get(item, item) if key in ("model", "base_model") else rename(item)
+                    key: names.get(item, item)
+                    if key in _REFERENCE_KEYS and isinstance(item, str)
+                    else rename(item)
                     for key, item in value.items()
                 }
             return [rename(item) for item in value] if isinstance(value, list) else value

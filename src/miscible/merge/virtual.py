@@ -11,18 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscible.errors import IncompatibleModelsError, MiscibleError, RecipeError
+from miscible.errors import IncompatibleModelsError, MiscibleError
 from miscible.keys import content_key
 from miscible.merge.contract import Deltas, Weights
+from miscible.merge.degenerate import degeneracies
 from miscible.merge.ops.random import ElementRandom
 from miscible.merge.plan import Input, Output, plan_merge
 from miscible.merge.recipe import Recipe
+from miscible.merge.restack import restacked
+from miscible.merge.tokenizer import check_chat_template, tokenizer_reference
 from miscible.models.adapters import AdaptedCheckpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.delta import LowRank
 from miscible.models.formats.safetensors import SAFETENSORS_NAMES, TORCH_NAMES, TensorInfo
 from miscible.models.ref import open_checkpoint
-from miscible.models.tokenizer import check_same_vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,8 @@ class VirtualCheckpoint:
         self.recipe, self.models, self.name = recipe, models, name
         self.seed, self.device = seed, device
         self.plan = plan_merge(recipe, models)
-        _check_tokenizers(recipe, models)
+        check_chat_template(recipe)
+        self._tokenizer = tokenizer_reference(recipe, models, self.plan.template)
 
     @classmethod
     def open(
@@ -79,14 +82,20 @@ class VirtualCheckpoint:
 
     @property
     def folder(self) -> Path:
-        return self.models[self.plan.template].folder
+        """The folder of the model whose tokenizer the merge takes."""
+        return self.models[self._tokenizer].folder
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what makes the merge less than its recipe looks like; reads fingerprints."""
+        return tuple(degeneracies(self.recipe, self.plan.method, self.models))
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """The template's config, with what the merge changes in it."""
         config = dict(self.models[self.plan.template].config)
-        if self.plan.layers is not None and "num_hidden_layers" in config:
-            config["num_hidden_layers"] = self.plan.layers
+        if self.plan.layer_origins is not None and "num_hidden_layers" in config:
+            config |= restacked(config, self.plan.layer_origins, self.models)
         if self.plan.untied:
             config["tie_word_embeddings"] = False
         dtypes = {info.dtype for info in self.tensors.values() if info.floating}
@@ -128,8 +137,8 @@ class VirtualCheckpoint:
         if not self.tensors[name].floating:
             return self._copy_equal(output).to(target)
         wide = self._wide(output)
-        inputs = Weights(tuple(self._exact(i, wide) for i in output.inputs))
         if self.plan.method.space is Weights:
+            inputs = Weights(tuple(self._exact(i, wide) for i in output.inputs))
             return self._run(output, inputs).to("cpu", target)
         base, deltas = self._deltas(output, wide)
         return base.add_(self._run(output, deltas)).to("cpu", target)
@@ -137,11 +146,6 @@ class VirtualCheckpoint:
     def low_rank_delta(self, name: str, base: Checkpoint) -> LowRank | None:
         """Return None: the engine keeps no factors of a merge."""
         return None
-
-    def deltas(self, name: str) -> tuple[torch.Tensor, ...]:
-        """Return the inputs' differences from the origin, for methods on deltas."""
-        output = self.plan.outputs[name]
-        return self._deltas(output, self._wide(output))[1].tensors
 
     def dose_reference(self) -> tuple[Checkpoint, dict[str, Checkpoint]]:
         """Return the model from which doses of the others are counted, and the others.
@@ -206,15 +210,13 @@ class VirtualCheckpoint:
     def _wide(self, output: Output) -> torch.dtype:
         import torch
 
-        names = [*output.inputs, *([output.origin] if output.origin else [])]
-        double = any(self.models[i.model].tensors[i.tensor].dtype == "F64" for i in names)
+        double = any(self.models[i.model].tensors[i.tensor].dtype == "F64" for i in output.named)
         return torch.float64 if double else torch.float32
 
     def _info(self, output: Output) -> TensorInfo:
         import torch
 
-        named = [*output.inputs, *([output.origin] if output.origin else [])]
-        infos = [self.models[i.model].tensors[i.tensor] for i in named]
+        infos = [self.models[i.model].tensors[i.tensor] for i in output.named]
         kinds = {info.floating for info in infos}
         if kinds == {False}:
             return infos[0]
@@ -237,10 +239,3 @@ class VirtualCheckpoint:
                 f"tensor {output.name!r} is not floating and differs between the models."
             )
         return first
-
-
-def _check_tokenizers(recipe: Recipe, models: Mapping[str, Checkpoint]) -> None:
-    tokenizer = recipe.tokenizer
-    if tokenizer is not None and (tokenizer.tokens or tokenizer.pad_to_multiple_of):
-        raise RecipeError("'tokens' and 'pad_to_multiple_of' of 'tokenizer' are not supported yet.")
-    check_same_vocabulary(list(models.values()))

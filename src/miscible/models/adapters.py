@@ -1,8 +1,9 @@
 """LoRA adapters in PEFT's format: exact low-rank deltas, never a merged copy.
 
 Supported: LoRA and rsLoRA with rank and alpha patterns on linear layers, `fan_in_fan_out`.
-Refused, because their effect is not a low-rank matrix per weight: DoRA, trained biases, embeddings
-trained through LoRA, `modules_to_save`, and every other kind of adapter.
+Refused, because their effect is not a low-rank matrix per weight of the base: DoRA and LoRA's other
+variants, trained biases, embeddings trained through LoRA, `modules_to_save`, initialisations that
+rewrite the base, and every other kind of adapter (see `miscible.models.adapter_config`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from miscible.errors import AdapterError
 from miscible.keys import content_key
+from miscible.models.adapter_config import CONFIG_NAME, refuse_unsupported
 from miscible.models.checkpoint import Checkpoint, read_json
 from miscible.models.delta import LowRank
 from miscible.models.fingerprint import digest_of
@@ -25,7 +27,6 @@ from miscible.models.formats.safetensors import SafetensorsFile, TensorInfo
 if TYPE_CHECKING:
     import torch
 
-CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PLAIN_NAME = re.compile(r"[\w.-]+")
 _KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight$")
@@ -49,7 +50,7 @@ class LoraAdapter:
         self.folder = folder
         self.name = name or folder.name
         self.config = read_json(folder / CONFIG_NAME)
-        _refuse_unsupported(self.config, str(folder))
+        refuse_unsupported(self.config, str(folder))
         if not (folder / WEIGHTS_NAME).is_file():
             raise AdapterError(f"{WEIGHTS_NAME} is missing.", where=str(folder))
         self._file = SafetensorsFile(folder / WEIGHTS_NAME)
@@ -121,15 +122,13 @@ class LoraAdapter:
         config, where = self.config, str(self.folder)
         rank = _pattern_value(config.get("rank_pattern"), module, config["r"], where)
         alpha = _pattern_value(config.get("alpha_pattern"), module, config["lora_alpha"], where)
-        if not isinstance(alpha, (int, float)):
-            raise AdapterError(f"the alpha of module {module!r} is not a number.", where=where)
-        if rank != stored_rank:
+        if rank != stored_rank or rank < 1:
             raise AdapterError(
                 f"module {module!r} has rank {stored_rank}, its config says {rank}.",
                 where=where,
             )
         # rsLoRA (2312.03732) divides by the root of the rank.
-        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+        return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
 
 class AdaptedCheckpoint:
@@ -200,26 +199,3 @@ def _pattern_value(pattern: Any, module: str, default: Any, where: str) -> Any:
         if module == plain or (not anchored and module.endswith(f".{plain}")):
             return value
     return default
-
-
-def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
-    kind = str(config.get("peft_type", "")).upper()
-    refused = {
-        f"a {kind or 'nameless'} adapter, not LoRA": kind != "LORA",
-        "DoRA (its magnitudes are not low-rank)": bool(config.get("use_dora")),
-        "trained biases": config.get("bias", "none") not in ("none", None)
-        or bool(config.get("lora_bias")),
-        "modules_to_save": bool(config.get("modules_to_save")),
-        "trained token embeddings": bool(config.get("trainable_token_indices")),
-        "replicated layers": bool(config.get("layer_replication")),
-    }
-    for what, present in refused.items():
-        if present:
-            raise AdapterError(
-                f"adapters with {what} are not supported.",
-                where=where,
-                fix="Merge it into its base with PEFT and use the resulting folder.",
-            )
-    for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), (int, float)) or not config[key] > 0:
-            raise AdapterError(f"{key!r} must be a positive number in {CONFIG_NAME}.", where=where)

@@ -7,13 +7,13 @@ import os
 import shutil
 import tempfile
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from miscible.errors import ModelReferenceError
 from miscible.models.cache import cache_root
+from miscible.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -124,7 +124,12 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
-    with _quiet_transformers():
+    # The GGUF reader has a progress bar of its own that heeds no setting.
+    with (
+        quiet_transformers(),
+        Path(os.devnull).open("w") as sink,
+        contextlib.redirect_stderr(sink),
+    ):
         loaded = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
         )
@@ -196,21 +201,3 @@ def _publish(scratch: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings inside; the caller's settings come back afterwards."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        # The GGUF reader has a progress bar of its own that heeds no setting.
-        with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -52,38 +53,28 @@ class LiveModel:
 
         Raises:
             MiscibleError: for an unknown dtype or device.
-            CheckpointError: if config or tokenizer cannot be read, or tensors do not fit them.
+            CheckpointError: if config or tokenizer cannot be read.
+            IncompatibleModelsError: if the tensors do not fit the config.
         """
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
         chosen, place = parse_dtype(dtype), parse_device(device)
-        folder = str(checkpoint.folder)
-        with _quiet_transformers():
+        with quiet_transformers():
             try:
-                config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-                with torch.device("meta"):
-                    model = AutoModelForCausalLM.from_config(
-                        config, dtype=chosen, trust_remote_code=False
-                    )
-                computed = _computed_buffers(model, config)
-                if computed is None:
-                    model = AutoModelForCausalLM.from_config(
-                        config, dtype=chosen, trust_remote_code=False
-                    ).to(place)
-            except (OSError, ValueError, KeyError, ImportError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                model, tokenizer, computed = _build(checkpoint, chosen, place)
+                if not getattr(tokenizer, "is_fast", False):
+                    raise CheckpointError("the model has no fast tokenizer.", where=checkpoint.name)
+                if computed is not None:
+                    _match_names(checkpoint, dict(model.state_dict()))  # before memory is taken
+                    model = model.to_empty(device=place)
+                    model.tie_weights()
+                    for module, name, buffer in computed:
+                        module.register_buffer(name, buffer.to(place), persistent=False)
+            except MiscibleError:
+                raise
+            # A config from a stranger can make transformers fail in any way at all.
+            except Exception as error:
                 raise CheckpointError(
-                    f"transformers cannot load it: {reason}", where=checkpoint.name
+                    f"transformers cannot load it: {_first_line(error)}", where=checkpoint.name
                 ) from error
-        if not getattr(tokenizer, "is_fast", False):
-            raise CheckpointError("the model has no fast tokenizer.", where=checkpoint.name)
-        if computed is not None:
-            model = model.to_empty(device=place)
-            model.tie_weights()
-            for module, name, buffer in computed:
-                module.register_buffer(name, buffer.to(place), persistent=False)
         live = cls(model.eval().requires_grad_(False), tokenizer, checkpoint)
         live.swap(checkpoint)
         return live
@@ -95,16 +86,29 @@ class LiveModel:
         to the dtype in which its parents are stored.
 
         Raises:
-            IncompatibleModelsError: if tensors are missing, unknown, or of another shape.
+            IncompatibleModelsError: if tensors are missing, unknown, or of another shape, or if
+                two that the architecture ties differ.
+            MiscibleError: if a tensor is not finite in the model's dtype.
         """
         import torch
 
         places = dict(self.model.state_dict(keep_vars=True))
         matched = _match_names(checkpoint, places)
+        _refuse_missing(checkpoint, places, matched)
         self.fingerprint = ""  # until every tensor is in, the weights are of no model
+        filled: dict[int, str] = {}
         with torch.no_grad():
             for name, target in matched.items():
-                target.data.copy_(checkpoint.read(name, target.dtype))
+                if not target.numel():
+                    continue
+                tensor = checkpoint.read(name, target.dtype)
+                if not tensor.isfinite().all():
+                    raise _not_finite(checkpoint, name, target.dtype)
+                twin = filled.setdefault(target.data_ptr(), name)
+                if twin == name:
+                    target.data.copy_(tensor)
+                elif not target.data.cpu().equal(tensor.cpu()):
+                    raise _untied(checkpoint, twin, name)
         self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
 
 
@@ -163,18 +167,69 @@ def _match_names(
                 where=checkpoint.name,
             )
         matched[name] = target
+    return matched
+
+
+def _refuse_missing(
+    checkpoint: Checkpoint, places: dict[str, torch.Tensor], matched: dict[str, torch.Tensor]
+) -> None:
     filled = {target.data_ptr() for target in matched.values()}
     missing = [name for name, place in places.items() if place.data_ptr() not in filled]
     if missing:
         raise IncompatibleModelsError(
             f"{len(missing)} tensors are missing, {missing[0]!r} among them.", where=checkpoint.name
         )
-    return matched
+
+
+def _not_finite(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> MiscibleError:
+    kind = str(dtype).removeprefix("torch.")
+    return MiscibleError(
+        f"tensor {name!r} is not finite in {kind}.",
+        where=checkpoint.name,
+        fix=f"It holds NaN or infinity, or numbers too large for {kind}; try float32.",
+    )
+
+
+def _untied(checkpoint: Checkpoint, first: str, second: str) -> IncompatibleModelsError:
+    return IncompatibleModelsError(
+        f"tensors {first!r} and {second!r} differ, and the architecture in memory ties them.",
+        where=checkpoint.name,
+        fix="Load it on its own; its head is untied.",
+    )
 
 
 def _is_computed(name: str) -> bool:
     # Old checkpoints store buffers that newer architectures compute.
     return name.endswith(("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    headed = len(lines) > 1 and lines[0].endswith(":")  # a heading says nothing on its own
+    return (" ".join(lines[:2]) if headed else lines[0])[:300]
+
+
+def _build(
+    checkpoint: Checkpoint, dtype: torch.dtype, place: torch.device
+) -> tuple[Any, Any, list[tuple[Any, str, torch.Tensor]] | None]:
+    # The model is without memory where the third value is not None.
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    # A merge's config is not the one in its folder: its head may be untied, its layers restacked.
+    with TemporaryDirectory(prefix="miscible-") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(dict(checkpoint.config)))
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    computed = _computed_buffers(model, config)
+    if computed is None:
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        model = model.to(place)
+    return model, tokenizer, computed
 
 
 def _computed_buffers(model: Any, config: Any) -> list[tuple[Any, str, torch.Tensor]] | None:
@@ -192,17 +247,3 @@ def _computed_buffers(model: Any, config: Any) -> list[tuple[Any, str, torch.Ten
         names = module._non_persistent_buffers_set
         found += [(module, name, getattr(fresh, name)) for name in names]
     return found
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)

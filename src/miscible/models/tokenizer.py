@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from miscible.errors import IncompatibleModelsError
+from miscible.errors import CheckpointError, IncompatibleModelsError
 from miscible.models.checkpoint import Checkpoint, read_json
 
 
@@ -17,6 +17,7 @@ def check_same_vocabulary(models: Sequence[Checkpoint]) -> None:
 
     Raises:
         IncompatibleModelsError: naming two models and a token.
+        CheckpointError: if a ``tokenizer.json`` is not one.
     """
     known: tuple[Checkpoint, Mapping[str, int]] | None = None
     for model in models:
@@ -51,11 +52,29 @@ def _vocabulary(path: Path, mtime_ns: int, size: int) -> Mapping[str, int]:
     data = read_json(path)
     model = data.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(vocabulary, list):  # unigram: [[token, score], ...]
-        held = {str(entry[0]): i for i, entry in enumerate(vocabulary) if entry}
-    else:
-        held = dict(vocabulary) if isinstance(vocabulary, dict) else {}
-    for token in data.get("added_tokens") or []:
-        if isinstance(token, dict) and "content" in token and "id" in token:
-            held[str(token["content"])] = token["id"]
+    try:
+        if isinstance(vocabulary, list):  # unigram: [[token, score], ...]
+            held = {_token(entry[0]): i for i, entry in enumerate(vocabulary) if entry}
+        else:
+            held = {_token(token): _id(i) for token, i in dict(vocabulary or {}).items()}
+        for token in data.get("added_tokens") or []:
+            held[_token(token["content"])] = _id(token["id"])
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise CheckpointError(
+            "the file is not a tokenizer: its tokens are not text with whole numbers.",
+            where=str(path),
+            fix="Download or copy it again; it is damaged.",
+        ) from error
     return held
+
+
+def _token(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _id(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(value)
+    return value

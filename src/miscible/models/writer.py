@@ -41,19 +41,24 @@ def write_checkpoint(
 ) -> None:
     """Write a model folder: shards, index, config, tokenizer, and the texts in *files*.
 
+    A text in *files* takes the place of a tokenizer file of the same name.
+
     Raises:
-        CheckpointError: if the destination exists, cannot be written, or the disk is full; nothing
-            is left behind then.
+        CheckpointError: if the destination exists, cannot be written, or the disk is full, or if
+            the checkpoint cannot be read; nothing is left behind then.
     """
     refuse_existing(destination)
     shards = _shards(checkpoint.tensors, shard_bytes)
+    config = json.dumps(dict(checkpoint.config), indent=2) + "\n"
+    texts = {"config.json": config, **(files or {})}
     with _appearing(destination) as folder:
         _check_space(folder, sum(info.nbytes for info in checkpoint.tensors.values()))
         for name in TOKENIZER_FILES:
-            if (checkpoint.folder / name).is_file():
-                shutil.copyfile(checkpoint.folder / name, folder / name)
-        _write_text(folder / "config.json", json.dumps(dict(checkpoint.config), indent=2) + "\n")
-        for name, text in (files or {}).items():
+            if name not in texts and (checkpoint.folder / name).is_file():
+                with _reading(checkpoint.name, name):
+                    content = (checkpoint.folder / name).read_bytes()
+                (folder / name).write_bytes(content)
+        for name, text in texts.items():
             _write_text(folder / name, text)
         total = sum(info.nbytes for info in checkpoint.tensors.values())
         with task(f"write {destination.name}", total) as advance:
@@ -97,11 +102,12 @@ def _write_shard(checkpoint: Checkpoint, path: Path, names: list[str], advance: 
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            data = _bytes(checkpoint.read(name))
+            with _reading(checkpoint.name, f"tensor {name!r}"):
+                tensor = checkpoint.read(name)
+            data = _bytes(tensor)
             if len(data) != infos[name].nbytes:
                 raise CheckpointError(f"tensor {name!r} changed its size.", where=checkpoint.name)
             file.write(data)
-
             advance(len(data))
         file.flush()
         os.fsync(file.fileno())
@@ -161,6 +167,16 @@ def _appearing(destination: Path) -> Iterator[Path]:
         # A second Ctrl-C must not stop the cleaning up after the first.
         with _interrupts_ignored():
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _reading(model: str, what: str) -> Iterator[None]:
+    # Inside `_appearing`, where any other `OSError` is taken for one of writing.
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(f"{what} cannot be read: {reason}.", where=model) from error
 
 
 @contextmanager

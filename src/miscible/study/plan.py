@@ -8,7 +8,7 @@ compute it. Changing one merge therefore changes the keys of that merge's steps 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from miscible.keys import content_key
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.ref import open_checkpoint
+from miscible.models.runtime import config_differences, runtime_key
 from miscible.models.tokenizer import check_same_vocabulary
 from miscible.study.merges import PlannedMerge, plan_merges
 from miscible.study.spec import Behaviour, StudySpec
@@ -77,10 +78,16 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """All models of a study, base and parents first."""
+    """All models of a study, base and parents first.
+
+    Attributes:
+        models, datasets: what is measured, and with what.
+        warnings: sentences on what may make the study misleading.
+    """
 
     models: tuple[PlannedModel, ...]
     datasets: tuple[ProbeDataset, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[Step]:
@@ -132,11 +139,11 @@ def make_plan(spec: StudySpec, folder: Path) -> Plan:
                 merge.recipe.to_yaml(), checkpoint, merge,
             )
         )  # fmt: skip
-    datasets = _datasets(spec)
+    datasets = _datasets(spec, folder)
     keys = _MeasurementKeys(spec, folder, datasets)
     parents = {m.name: m.checkpoint.fingerprint for m in models if m.role == "parent"}
     planned = [_with_steps(model, keys, base, parents) for model in models]
-    return Plan(tuple(planned), datasets)
+    return Plan(tuple(planned), datasets, tuple(_warnings(models)))
 
 
 def behaviour_options(spec: StudySpec, folder: Path, task: str) -> EvaluationOptions:
@@ -190,7 +197,9 @@ class _MeasurementKeys:
 def _with_steps(
     model: PlannedModel, keys: _MeasurementKeys, base: Checkpoint, parents: Mapping[str, str]
 ) -> PlannedModel:
-    weights = model.checkpoint.fingerprint
+    weights = content_key(
+        weights=model.checkpoint.fingerprint, runtime=runtime_key(model.checkpoint)
+    )
     steps: list[Step] = []
     if model.merge is not None:
         if model.merge.matched:
@@ -210,12 +219,29 @@ def _with_steps(
     )  # fmt: skip
 
 
-def _datasets(spec: StudySpec) -> tuple[ProbeDataset, ...]:
+def _datasets(spec: StudySpec, folder: Path) -> tuple[ProbeDataset, ...]:
     if spec.internals is None:
         return ()
     from miscible.probe.contract import SourceOptions, open_datasets
 
-    return open_datasets(spec.internals.datasets, SourceOptions(spec.internals.limit, spec.seed))
+    options = SourceOptions(limit=spec.internals.limit, seed=spec.seed, relative_to=folder)
+    return open_datasets(spec.internals.datasets, options)
+
+
+def _warnings(models: Sequence[PlannedModel]) -> Iterator[str]:
+    measured = [model for model in models if model.role != "merge"]
+    base = measured[0].checkpoint
+    for parent in measured[1:]:
+        if parent.checkpoint.fingerprint == base.fingerprint:
+            yield (
+                f"{parent.name} has the weights of the base: its task vector is zero, and methods "
+                "on task vectors scale the other parents alone."
+            )
+        for key, (wanted, found) in config_differences([base, parent.checkpoint]).items():
+            yield (
+                f"{parent.name} has {key} {found!r} in its config, the base has {wanted!r}: each "
+                "is measured under its own, a merge under that of its base or first model."
+            )
 
 
 def _data_of(behaviour: Behaviour, task: str) -> list[tuple[str, str | dict[str, str]]]:

@@ -14,6 +14,7 @@ from miscible.merge.dose import measure_doses, scaled
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.live import LiveModel
+from miscible.models.runtime import runtime_key
 from miscible.progress import task
 from miscible.records import DoseRow, Provenance, Row
 from miscible.study.estimate import Estimator
@@ -64,12 +65,15 @@ class _Run:
         self.evaluators = prepare_tasks(spec, folder, plan, store)
         self.estimator = Estimator(spec, plan, store, self.evaluators)
         self.live: LiveModel | None = None
+        self.runtime = ""
         self.encodings: dict[str, EncodingPlan] = {}
 
     def run(self) -> RunSummary:
         pending = [step for step in self.plan.steps if not self.store.has(step.key)]
         self.summary.reused = len(self.plan.steps) - len(pending)
         with task(f"study {self.spec.name}", self.estimator.total(pending)) as advance:
+            if any(step.kind != "dose" for step in pending):
+                self._holding(self.plan.models[0])  # a base that cannot be loaded ends the run
             for model in self.plan.models:
                 left = [step for step in model.steps if not self.store.has(step.key)]
 
@@ -130,12 +134,14 @@ class _Run:
 
     def _holding(self, model: PlannedModel) -> LiveModel:
         weights = self._weights(model)
-        if self.live is None:
+        runtime = runtime_key(weights)
+        if self.live is None or self.runtime != runtime:
+            self.live = None  # its memory is needed for the next
             with task(f"load {model.name}"):
-                self.live = LiveModel.load(
-                    self.plan.base, dtype=self.spec.dtype, device=self.spec.device
-                )
-        if self.live.fingerprint != weights.fingerprint:
+                self.live = LiveModel.load(weights, dtype=self.spec.dtype, device=self.spec.device)
+            self.runtime = runtime
+            self.encodings.clear()
+        elif self.live.fingerprint != weights.fingerprint:
             with task(f"swap in {model.name}"):
                 self.live.swap(weights)
         self.live.name = model.name

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from miscible.errors import did_you_mean
 from miscible.models.live import DTYPES
 from miscible.spec import Strict, read_yaml
 
@@ -72,6 +73,13 @@ class Behaviour(Strict):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def _limits_of_tasks(self) -> Behaviour:
+        for name in self.limit if isinstance(self.limit, dict) else ():
+            if name not in self.tasks:
+                raise ValueError(f"'limit' names {name!r}. {did_you_mean(name, self.tasks)}")
+        return self
 
     def limit_of(self, task: str) -> int | None:
         """Return the most items of a task, None for all."""

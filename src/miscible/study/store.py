@@ -35,21 +35,13 @@ class Store:
     """The results of one study.
 
     Args:
-        folder: created if absent.
-
-    Raises:
-        StoreError: if the folder cannot be made.
+        folder: made when the store is locked for writing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.steps = folder / "steps"
         self.failures = folder / "failures"
-        try:
-            for path in (self.steps, self.failures):
-                path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot be made: {error.strerror}.", where=str(folder)) from error
 
     def has(self, key: str) -> bool:
         """Return whether the step of that key is finished."""
@@ -157,12 +149,20 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store for writing; a second run of the same study is refused.
+        """Make the folder and hold it for writing; a second run of the study is refused.
 
         Raises:
-            StoreError: if another process holds it.
+            StoreError: if another process holds it, or the folder cannot be made.
         """
-        with (self.folder / ".lock").open("w") as file:
+        try:
+            for path in (self.steps, self.failures):
+                path.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise StoreError(
+                f"cannot be made: {error.strerror}.", where=str(self.folder)
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -53,7 +53,6 @@ class Study:
 
         Raises:
             SpecError: if the file is not a study.
-            StoreError: if the folder cannot be made.
         """
         file = Path(path)
         if file.is_dir():
@@ -160,6 +159,7 @@ class Study:
             "numerics": {
                 "seed": self.spec.seed, "dtype": self.spec.dtype, "device": self.spec.device,
             },
+            "warnings": list(self.plan.warnings),
             "steps": {
                 name: sum(state.state == name for state in states)
                 for name in ("finished", "failed", "open")

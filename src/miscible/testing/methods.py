@@ -98,11 +98,29 @@ def low_rank_equals_dense(method: MergeMethod, seed: int) -> None:
         dense[reference] = MemoryCheckpoint(
             reference, {tensor: child.read(tensor) for tensor in child.tensors}
         )
+    whole: dict[str, Any] = {}
     if method.random:
-        return  # draws belong to a model's content, and these differ in it
-    low, full = _merge(method, adapted), _merge(method, dense)
+        if "density" not in method.parameters:
+            return  # draws belong to a model's content, and these differ in it
+        whole = {"density": 1.0}
+    low = _merge(method, adapted, parameters=whole)
+    full = _merge(method, dense, parameters=whole)
     for tensor in low.tensors:
         _close(low.read(tensor), full.read(tensor), f"{method.name}: low rank", tensor, 8)
+
+
+def lambda_scales_the_delta(method: MergeMethod, seed: int) -> None:
+    """The merged delta is proportional to `lambda`; doses are matched by it without merging."""
+    if not method.linear_in_lambda:
+        return
+    models = _models(seed)
+    whole = _merge(method, models)
+    for factor in (-0.5, 0.0, 0.3, 2.0):
+        part = _merge(method, models, parameters={"lambda": factor})
+        for tensor in whole.tensors:
+            base = models["base"].read(tensor)
+            wanted = base + factor * (whole.read(tensor) - base)
+            _close(part.read(tensor), wanted, f"{method.name}: lambda", tensor, 8)
 
 
 def dtype_is_kept(method: MergeMethod, seed: int) -> None:
@@ -152,6 +170,7 @@ LAWS: tuple[Callable[[MergeMethod, int], None], ...] = (
     order_does_not_matter,
     order_of_reading_does_not_matter,
     low_rank_equals_dense,
+    lambda_scales_the_delta,
     dtype_is_kept,
     nan_is_an_error,
 )
@@ -196,6 +215,7 @@ def _merge(
     *,
     backwards: bool = False,
     seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
 ) -> VirtualCheckpoint:
     shared: dict[str, Any] = {
         name: 0.5
@@ -208,8 +228,9 @@ def _merge(
         for name, parameter in method.parameters.items()
         if parameter.default is REQUIRED and parameter.per_model
     }
-    if method.random and count > 1:
+    if method.random and count > 1 and "density" in method.parameters:
         shared["density"] = 0.5
+    shared |= parameters or {}
     children = [reference for reference in models if reference != "base"]
     if method.base is Base.FIRST:
         children = children[: (method.most or 2)]

@@ -7,7 +7,13 @@ from miscible.merge.ops.means import cosine_of, slerp_coefficients
 
 
 @merge_method(
-    "slerp", paper="Shoemake 1985", base=Base.FIRST, least=2, most=2, ignored=("int8_mask",)
+    "slerp",
+    paper="Shoemake 1985",
+    base=Base.FIRST,
+    least=2,
+    most=2,
+    ignored=("int8_mask",),
+    averages=True,
 )
 def slerp(weights: Weights, *, t: float = shared(REQUIRED)) -> Weight:
     """Walk the share t of the great circle from the base to the other model, tensor by tensor."""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from miscible.merge.contract import Delta, Deltas
-
-if TYPE_CHECKING:
-    pass
 
 
 def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:

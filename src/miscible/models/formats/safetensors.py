@@ -26,6 +26,9 @@ BITS: dict[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16,
     "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
+MAX_DIMENSIONS = 64
+MAX_ELEMENTS = 2**62
+"""Larger shapes are lies that torch cannot count."""
 FLOATING = frozenset({"F16", "BF16", "F32", "F64"})
 TORCH_NAMES: dict[str, str] = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "F16": "float16",
@@ -81,7 +84,7 @@ class SafetensorsFile:
         """Return one tensor in its stored dtype, in memory of its own.
 
         Raises:
-            CheckpointError: if the file has become shorter since the header was read.
+            CheckpointError: if the file has become shorter since the header was read, or is gone.
         """
         import torch
 
@@ -91,14 +94,17 @@ class SafetensorsFile:
             return torch.empty(extent.info.shape, dtype=dtype)
         buffer = bytearray(extent.info.nbytes)
         view = memoryview(buffer)
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(extent.offset)
-            filled = 0
-            while filled < len(buffer):
-                count = file.readinto(view[filled:])
-                if not count:
-                    raise _damaged(self.path, f"ends inside tensor {name!r}")
-                filled += count
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(extent.offset)
+                filled = 0
+                while filled < len(buffer):
+                    count = file.readinto(view[filled:])
+                    if not count:
+                        raise _damaged(self.path, f"ends inside tensor {name!r}")
+                    filled += count
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         return torch.frombuffer(buffer, dtype=dtype).reshape(extent.info.shape)
 
 
@@ -114,7 +120,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Extent]]:
                 raise _damaged(path, f"claims a header of {length} bytes in a file of {total}")
             header = json.loads(file.read(length))
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}.", where=str(path)) from error
+        raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "has a header that is not JSON") from error
     if not isinstance(header, dict):
@@ -135,6 +141,8 @@ def _extent(path: Path, name: str, entry: Any, data_start: int, total: int) -> E
         raise _damaged(
             path, f"describes tensor {name!r} in a way that is not the format"
         ) from error
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise _damaged(path, f"describes tensor {name!r} in a way that is not the format")
     if dtype not in BITS:
         raise CheckpointError(
             f"tensor {name!r} has the unknown dtype {dtype!r}.", where=str(path),
@@ -142,6 +150,10 @@ def _extent(path: Path, name: str, entry: Any, data_start: int, total: int) -> E
         )  # fmt: skip
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise _damaged(path, f"gives tensor {name!r} a shape or offset that is not a whole number")
+    if max(numbers) > MAX_ELEMENTS or len(shape) > MAX_DIMENSIONS:
+        raise _damaged(path, f"gives tensor {name!r} a shape or offset that no file can hold")
+    if math.prod(max(n, 1) for n in shape) > MAX_ELEMENTS:
+        raise _damaged(path, f"gives tensor {name!r} a shape that no file can hold")
     info = TensorInfo(dtype, tuple(shape))
     if end - begin != info.nbytes:
         raise _damaged(
@@ -159,6 +171,10 @@ def _refuse_overlaps(path: Path, extents: dict[str, Extent]) -> None:
             raise _damaged(path, f"lets tensors {previous!r} and {name!r} overlap")
         if extent.info.nbytes:
             position, previous = extent.offset + extent.info.nbytes, name
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"cannot be read: {error.strerror}.", where=str(path))
 
 
 def _damaged(path: Path, how: str) -> CheckpointError:
