@@ -53,7 +53,7 @@ def test_the_recipe_of_the_guide_is_a_recipe() -> None:
 
 @pytest.mark.parametrize(
     "name", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)  # noqa: E501
+)
 def test_local_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from analyse.tiny import tiny_study
@@ -29,3 +30,26 @@ def test_accuracy_alone_says_nothing_but_a_flag_does() -> None:
     assert collapsed_merges(study) == {}
     study.scores["flags"] = ["", "noisy,collapsed"]
     assert collapsed_merges(study) == {"m": "flagged on t"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_a_collapse(value: float) -> None:
+    values = {"base": [0.9] * 3, "a": [0.8] * 3, "m": [0.9] * 3, "n": [0.9] * 3}
+    study = tiny_study({"t": values}, higher_is_better=False, metric="bits_per_byte")
+    study.scores.loc[study.scores["model"] == "m", "estimate"] = value
+    assert collapsed_merges(study) == {"m": "bits per byte on t is no finite number"}
+
+
+def test_log_probabilities_that_are_no_numbers_are_a_collapse_whatever_the_metric() -> None:
+    study = tiny_study({"t": {"a": [1, 1, 1], "m": [1, 1, 1]}})
+    study.scores["flags"] = ["", "truncated,nonfinite"]
+    assert list(collapsed_merges(study)) == ["m"]
+    assert "not finite" in collapsed_merges(study)["m"]
+
+
+def test_the_reason_says_whom_the_merge_was_held_against() -> None:
+    values = {"a": [1.0] * 3, "b": [1.0] * 3, "m": [3.0] * 3}
+    alone = {name: values[name] for name in ("a", "m")}
+    tasks = {"t": alone, "u": {"a": [1.0], "b": [1.0], "m": [1.0]}}
+    study = tiny_study(tasks, higher_is_better=False, metric="bits_per_byte")
+    assert "the worst of a (other parents" in collapsed_merges(study)["m"]

@@ -43,3 +43,10 @@ def test_planted_gains_are_kept_as_planted() -> None:
     rows = small_analysis().gains.set_index(["model", "parent", "dataset"])
     row = rows.loc[("linear-0.75", "code", "python_text")]
     assert row["low"] - 0.05 < (1.10 - 0.87) / (1.10 - 0.80) < row["high"] + 0.05
+
+
+def test_a_parent_without_data_is_not_said_to_have_no_gain() -> None:
+    values = {"base": np.zeros(9), "a": np.ones(9), "m": np.ones(9)}
+    study = tiny_study({"t": values, "u": {**values, "b": np.ones(9)}})
+    rows = retained_gains(study, options=QUICK).set_index(["dataset", "parent"])
+    assert "no item in common" in rows.loc[("t", "b"), "reason"]

@@ -17,7 +17,9 @@ def standing_of(shift: float, *, apart: float = 0.5, up: bool = True) -> str:
     b = a + sign * apart + 0.1 * rng.normal(size=150)
     m = a + sign * shift + 0.1 * rng.normal(size=150)
     study = tiny_study({"t": {"base": a, "a": a, "b": b, "m": m}}, higher_is_better=up)
-    return str(standings(paired_differences(study, options=QUICK))["standing"].iloc[0])
+    return str(
+        standings(paired_differences(study, options=QUICK), study.parents)["standing"].iloc[0]
+    )
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -37,9 +39,9 @@ def test_a_merge_as_good_as_the_better_parent_seldom_surpasses_both() -> None:
     differences = paired_differences(study, options=QUICK)
     wrong = 0
     for _, held in differences.groupby("model"):  # each merge a study of its own
-        wrong += (standings(held)["standing"] == Standing.ABOVE).sum()
+        wrong += (standings(held, study.parents)["standing"] == Standing.ABOVE).sum()
     assert wrong / 300 <= 0.06
-    assert (standings(differences)["standing"] == Standing.ABOVE).sum() <= 1
+    assert (standings(differences, study.parents)["standing"] == Standing.ABOVE).sum() <= 1
 
 
 def test_the_planted_winner_is_found_and_no_other() -> None:
@@ -66,6 +68,17 @@ def test_one_parent_is_never_between() -> None:
     rng = np.random.default_rng(7)
     a = rng.normal(size=50)
     study = tiny_study({"t": {"a": a, "m": a + 1 + 0.1 * rng.normal(size=50)}})
-    row = standings(paired_differences(study, options=QUICK)).iloc[0]
+    row = standings(paired_differences(study, options=QUICK), study.parents).iloc[0]
     assert row["standing"] == Standing.ABOVE
     assert np.isnan(row["p_between"])
+
+
+def test_nothing_is_claimed_of_a_parent_without_data() -> None:
+    rng = np.random.default_rng(8)
+    a = rng.normal(size=80)
+    m = a + 1 + 0.1 * rng.normal(size=80)
+    study = tiny_study({"t": {"a": a, "b": a, "m": m}, "u": {"a": a, "m": m}})
+    rows = standings(paired_differences(study, options=QUICK), study.parents).set_index("dataset")
+    assert list(rows["standing"]) == [Standing.ABOVE, Standing.UNRESOLVED]
+    assert rows.loc["u", ["p_above", "p_between", "p_below"]].isna().all()
+    assert list(rows["missing_parents"]) == ["", "b"]

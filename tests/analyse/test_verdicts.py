@@ -123,3 +123,20 @@ def test_columns_that_lost_their_types_mean_the_same() -> None:
     assert findings(loose, again, verdicts(loose, again)) == findings(
         study, analysis, verdicts(study, analysis)
     )
+
+
+def test_a_task_that_one_parent_lacks_does_not_count() -> None:
+    rng = np.random.default_rng(3)
+    easy = rng.normal(size=100)
+    near = {name: easy + 0.1 * rng.normal(size=100) for name in ("a", "b", "m")}
+    far = {"a": easy, "m": easy + 5 + 0.1 * rng.normal(size=100)}
+    both = tiny_study({"t": near, "u": far})
+    alone = tiny_study({"t": near})
+    columns = ["verdict", "difference", "tasks"]
+    found = [overall(study, options=QUICK)[columns].iloc[0] for study in (both, alone)]
+    assert found[0].equals(found[1])
+    assert found[0]["verdict"] == Verdict.INCONCLUSIVE
+    (merge,) = verdicts(both, analyse(both, QUICK))
+    texts = [claim.text for claim in merge.claims]
+    assert any("on u" in text and "no items to compare with b" in text for text in texts)
+    assert not any(claim.kind is ClaimKind.SURPASSES for claim in merge.claims)

@@ -37,7 +37,8 @@ def test_table_for_people(stories_folder: Path, own_tasks: Path) -> None:
         "evaluate", str(stories_folder), "--tasks", "own_choice", "--include", str(own_tasks),
         "--limit", "4",
     ]  # fmt: skip
-    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    wide = {"COLUMNS": "120"}
+    done = CliRunner().invoke(app, command, catch_exceptions=False, env=wide)
     assert "own_choice" in done.stdout
     assert "acc_norm" in done.stdout
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from miscible import files
 from miscible.errors import DatasetError
 from miscible.evaluate.data import LocalData, to_dataset
 
@@ -83,7 +84,8 @@ def test_one_file_for_each_named_split(tmp_path: Path) -> None:
         ("empty.jsonl", b"", "is empty"),
         ("broken.jsonl", b'{"a": 1}\n{"a": ', "cannot be read"),
         ("list.jsonl", b"[1, 2]\n", "something else than objects"),
-        ("plain.jsonl.gz", b'{"a": 1}\n', "cannot be read"),
+        ("plain.jsonl.gz", b'{"a": 1}\n', "is damaged"),
+        ("deep.json", b"[" * 100_000, "cannot be read"),
         ("table.xls", b"", "kind of file is not known"),
         ("not.zip", b"PK", "not a zip file"),
         ("latin.jsonl", b'{"a": "\xe9"}\n', "cannot be read"),
@@ -112,3 +114,29 @@ def test_fields_may_be_absent_from_some_documents() -> None:
     assert table[0] == {"a": 1, "b": None}
     with pytest.raises(DatasetError, match="f: the documents do not have one form"):
         to_dataset([{"a": 1}, {"a": "x"}], where="f")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.zip", "a.parquet"])
+def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 2**20)
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pd.DataFrame({"text": ["x" * 2**16] * 100}).to_parquet(path)
+    elif name.endswith(".gz"):
+        path.write_bytes(gzip.compress(b" " * 2**21))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("test.jsonl", b" " * 2**21)
+    assert path.stat().st_size < 2**17
+    with pytest.raises(DatasetError, match=r"a\..* than 1 MiB"):
+        splits(str(path))
+
+
+def test_all_local_data_together_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_TOTAL_BYTES", 40)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_bytes(lines([{"text": "x" * 20}]))
+    with pytest.raises(DatasetError, match="together"):
+        splits(str(tmp_path))

@@ -22,6 +22,7 @@ OTHER: dict[str, Any] = {
 def test_every_option_changes_the_key(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text("{}")
+    (tmp_path / "a.yaml").write_text("task: a")
     values = {**OTHER, "data": {"a": str(file)}, "include": (str(tmp_path),)}
     assert set(values) == {item.name for item in fields(EvaluationOptions)}
     base = EvaluationOptions(tasks=("a",)).key()

@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from miscible.evaluate import Evaluation
+from miscible.evaluate import Evaluation, EvaluationOptions, evaluators
 from miscible.evaluate import rows as rows_module
-from miscible.models import LiveModel
+from miscible.models import LiveModel, open_checkpoint
 
 Run = Callable[..., Evaluation]
 
 
 @pytest.fixture(scope="module")
 def found(stories: LiveModel, own_tasks: Path) -> Evaluation:
-    from miscible.evaluate import EvaluationOptions, evaluators
-
-    names = ("own_choice", "own_stories", "own_answer")
-    options = EvaluationOptions(tasks=names, include=(str(own_tasks),))
-    return evaluators.get("lm_eval")(options).evaluate(stories)
+    return evaluate(stories, own_tasks)
 
 
 def test_items_reproduce_scores(found: Evaluation) -> None:
@@ -147,3 +143,55 @@ class _Speaks:
 
     def decode(self, _: list[int]) -> str:
         return self.token
+
+
+@pytest.fixture
+def own_stories_model(stories_folder: Path) -> LiveModel:
+    return LiveModel.load(open_checkpoint(str(stories_folder)))
+
+
+def overflow_on(live: LiveModel, token: int) -> None:
+    """Make the model give NaN wherever it has read *token*."""
+
+    def overflow(module: Any, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return output.masked_fill((args[0] == token)[..., None], math.inf)
+
+    live.model.get_input_embeddings().register_forward_hook(overflow)
+
+
+def test_a_model_of_nan_has_no_scores(own_stories_model: LiveModel, own_tasks: Path) -> None:
+    live = own_stories_model
+    live.model.lm_head.weight.data[7, 3] = math.nan
+    found = evaluate(live, own_tasks)
+    assert len(found.scores) == 7
+    for score in found.scores:
+        assert math.isnan(score.estimate) and math.isnan(score.low) and math.isnan(score.high)
+        assert "nonfinite" in score.flags.split(",")
+    assert all(math.isnan(item.value) for item in found.items)
+
+
+def test_only_the_items_that_overflow_lose_their_values(
+    own_stories_model: LiveModel, own_tasks: Path
+) -> None:
+    live = own_stories_model
+    before = evaluate(live, own_tasks)
+    (token,) = live.tokenizer.encode("z", add_special_tokens=False)[-1:]
+    overflow_on(live, token)
+    after = evaluate(live, own_tasks)
+    lost = dict.fromkeys(("own_choice", "own_stories"), 0)
+    for old, new in zip(before.items, after.items, strict=True):
+        if math.isnan(new.value):
+            lost[new.dataset] = lost.get(new.dataset, 0) + 1
+        else:
+            assert new.value == pytest.approx(old.value, abs=1e-3)
+    items = [item.dataset for item in after.items]
+    for dataset, count in lost.items():
+        assert 0 < count < items.count(dataset), dataset
+    flagged = {score.dataset for score in after.scores if math.isnan(score.estimate)}
+    assert set(lost) <= flagged
+
+
+def evaluate(live: LiveModel, own_tasks: Path) -> Evaluation:
+    names = ("own_choice", "own_stories", "own_answer")
+    options = EvaluationOptions(tasks=names, include=(str(own_tasks),))
+    return evaluators.get("lm_eval")(options).evaluate(live)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from miscible import files
 from miscible.errors import DatasetError, UnknownNameError
 from miscible.probe.contract import ProbeDataset, SourceOptions, open_datasets
-from miscible.probe.datasets import corpus_files
 
 GOOD = '{"sentence_good": "A dog runs.", "sentence_bad": "A dog run.", "pairID": "7"}\n'
 
@@ -130,8 +130,8 @@ def test_archive_members_stay_inside(tmp_path: Path, member: str) -> None:
 
 
 def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_files, "MAX_BYTES", 2**20)
-    monkeypatch.setattr(corpus_files, "MAX_TOTAL_BYTES", 2**20 + 2**19)
+    monkeypatch.setattr(files, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(files, "MAX_TOTAL_BYTES", 2**20 + 2**19)
     big = gzip.compress(b" " * 2**21)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as opened:
         opened.writestr("x.jsonl.gz", big)
@@ -197,3 +197,16 @@ def test_any_json_is_read_or_refused(tmp_path: Path, value: object) -> None:
         assert len(read(path)[0].pairs) == 1
     except DatasetError as error:
         assert "fuzz" in str(error)
+
+
+def test_relative_paths_start_from_the_folder_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "study/pairs/one.jsonl", GOOD)
+    options = SourceOptions(relative_to=tmp_path / "study")
+    monkeypatch.setenv("HOME", str(tmp_path / "study"))
+    for place in ("pairs/one.jsonl", str(path), "~/pairs/one.jsonl"):
+        (dataset,) = open_datasets([f"minimal_pairs:{place}"], options)
+        assert dataset.name == "one"
+    with pytest.raises(DatasetError, match="no such file"):
+        open_datasets(["minimal_pairs:pairs/one.jsonl"])

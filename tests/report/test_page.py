@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from miscible.analyse import Resampling, StudyTables, analyse
+from miscible.errors import StoreError
 from miscible.report import write_report
 from miscible.report.page import render
 from report.synthetic import small_analysis, small_study, synthetic_tables
@@ -113,6 +114,18 @@ def test_figures_are_what_plotly_accepts(html: str) -> None:
         go.Figure(json.loads(text))
 
 
+def test_margins_are_fixed(html: str) -> None:
+    for figure in figures(html).values():
+        layout = figure["layout"]
+        assert layout["margin"]["autoexpand"] is False
+        assert not any(layout[name].get("automargin") for name in ("xaxis", "yaxis"))
+
+
+def test_captions_say_that_data_sets_are_taken_as_independent(page: Outline) -> None:
+    assert "data sets, which its interval takes as independent" in page.text
+    assert "data sets of a phenomenon, which intervals take as independent" in page.text
+
+
 def test_a_name_can_neither_close_a_script_nor_open_a_tag() -> None:
     names = {"ties-0.6": EVIL, "math": EVIL + "2", "ties": EVIL + "3", "arc_easy": EVIL + "4"}
     study = synthetic_tables(layers=3, pairs=10, items=60, rename=names | {"math + code": EVIL})
@@ -145,9 +158,17 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StoreError, match=r"report\.html: .*disk full"):
         write_report(small_study(), tmp_path / "report.html", small_analysis())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "report.html", tmp_path):
+        with pytest.raises(StoreError, match=str(path)):
+            write_report(small_study(), path, small_analysis())
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("lacking", ["items", "scores", "doses", "failures"])
@@ -183,3 +204,19 @@ def test_the_same_study_gives_the_same_bytes(html: str) -> None:
     again: StudyTables = synthetic_tables(layers=5, pairs=40)
     analysis = analyse(again, Resampling(resamples=400, flips=1999))
     assert render(again, analysis) == html
+
+
+def test_a_merge_without_numbers_is_collapsed_and_nothing_else() -> None:
+    study = small_study()
+    items, scores = study.items.copy(), study.scores.copy()
+    for frame, columns in ((items, ["value"]), (scores, ["estimate", "low", "high"])):
+        lost = (frame["model"] == "ties-0.6") & (frame["domain"] == "behaviour")
+        frame.loc[lost, columns] = float("nan")
+    scores.loc[(scores["model"] == "ties-0.6") & (scores["domain"] == "behaviour"), "flags"] = (
+        "nonfinite"
+    )
+    broken = dataclasses.replace(study, items=items, scores=scores)
+    analysis = analyse(broken, QUICK)
+    assert "not finite" in analysis.collapsed["ties-0.6"]
+    assert "ties-0.6" not in set(analysis.overall["model"]) | set(analysis.standings["model"])
+    assert "its log-probabilities on" in Outline(render(broken, analysis)).text

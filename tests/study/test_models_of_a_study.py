@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from study.small import open_small_study, write_small_study
 
 from miscible.errors import MiscibleError, SpecError
 from miscible.models import LiveModel, open_checkpoint
 from miscible.study import Study
+from study.small import open_small_study, write_small_study
 
 
 def change_json(path: Path, **changes: Any) -> None:

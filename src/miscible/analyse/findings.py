@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from miscible.analyse.overall import Verdict
 from miscible.analyse.standing import Standing
-from miscible.analyse.words import counted, listed, metric_name, number, with_interval
+from miscible.analyse.words import counted, listed, metric_name, number, percent, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -22,7 +24,7 @@ def findings(
     parts = (
         _tally(tables, analysis, merges),
         _standings(tables, analysis),
-        _matched(analysis),
+        _matched(tables, analysis),
         _collapsed(analysis),
         _correlations(analysis),
         _missing(tables),
@@ -54,6 +56,7 @@ def _tally(
 
 def _standings(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     rows = analysis.standings
+    rows = rows[rows["missing_parents"] == ""]
     if rows.empty:
         return
     above = rows[rows["standing"] == Standing.ABOVE]
@@ -68,7 +71,7 @@ def _standings(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     )
 
 
-def _matched(analysis: Analysis) -> Iterator[str]:
+def _matched(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     rows = analysis.matched
     if rows.empty:
         return
@@ -81,16 +84,22 @@ def _matched(analysis: Analysis) -> Iterator[str]:
             "survives correction."
         )
         return
-    size = shown["difference"].abs() / (shown["high"] - shown["low"]).clip(lower=1e-12)
-    row = shown.iloc[int(size.argmax())]
+    # A difference counts by how far apart all models lie on its task, not by its p value alone:
+    # two methods that give nearly the same weights differ reliably, and by nothing.
+    scores = tables.scores.set_index(["dataset", "metric"])["estimate"]
+    spread = scores.groupby(level=[0, 1]).agg(lambda held: held.max() - held.min())
+    cells = pd.MultiIndex.from_frame(shown[["dataset", "metric"]])
+    share = shown["difference"].abs().to_numpy() / spread.loc[cells].clip(lower=1e-12).to_numpy()
+    row = shown.iloc[int(share.argmax())]
     better = (row["difference"] > 0) == row["higher_is_better"]
     first, second = (row["family"], row["other"]) if better else (row["other"], row["family"])
     by = sorted(abs(row[name]) for name in ("low", "high"))
     size_of = with_interval(abs(row["difference"]), by[0], by[1])
     yield (
         f"At the same measured dose of {dose}, {len(shown)} of {len(rows)} differences between "
-        f"methods hold after correction; the clearest: {first} is better than {second} on "
-        f"{row['dataset']} by {size_of} {metric_name(row['metric'])}."
+        f"methods hold after correction; the largest is {percent(float(share.max()))} of what lies "
+        f"between all models: {first} is better than {second} on {row['dataset']} by {size_of} "
+        f"{metric_name(row['metric'])}."
     )
 
 
@@ -128,6 +137,7 @@ def _correlations(analysis: Analysis) -> Iterator[str]:
 
 
 def _missing(tables: StudyTables) -> Iterator[str]:
+    yield from tables.provenance.get("warnings", ())
     left = int(tables.provenance.get("steps", {}).get("open", 0))
     if left:
         yield f"The study is not finished: {counted(left, 'step')} still to do."

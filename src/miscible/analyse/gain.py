@@ -90,6 +90,9 @@ def _of_parent(
     rows = []
     for i, merge in enumerate(merges):
         shown = gain_low[i] > 0 and p_gain[i] <= options.alpha / 2
+        why_not = f"{parent} shows no gain over {tables.base}"
+        if not held[i].any():
+            why_not = f"{merge}, {parent} and {tables.base} have no item in common"
         rows.append(
             GainRow(
                 merge,
@@ -99,7 +102,7 @@ def _of_parent(
                 retained=float(retained[i]) if shown else np.nan,
                 low=float(low[i]) if shown else np.nan,
                 high=float(high[i]) if shown else np.nan,
-                reason="" if shown else f"{parent} shows no gain over {tables.base}",
+                reason="" if shown else why_not,
                 n_items=int(held[i].sum()),
             )
         )

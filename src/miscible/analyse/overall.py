@@ -62,7 +62,7 @@ class OverallRow:
         detectable: true difference that would be found with 80 % power.
         p_better: of being better than every parent (intersection-union), Holm over merges.
         p_worse: of being worse than at least one (Bonferroni over parents), Holm over merges.
-        tasks: data sets that were averaged.
+        tasks: data sets that were averaged: those on which the merge and all parents have items.
     """
 
     model: str
@@ -89,7 +89,11 @@ class _Task(NamedTuple):
 
 
 def overall(tables: StudyTables, *, options: Resampling | None = None) -> pd.DataFrame:
-    """Return an `OverallRow` for each merge that shares a behaviour task with every parent."""
+    """Return an `OverallRow` for each merge that shares a behaviour task with every parent.
+
+    A task on which a parent has no items does not count for a merge, not even against the others:
+    every parent must be met on the same tasks.
+    """
     options = options or Resampling()
     pairs = [(merge, parent) for merge in tables.merges for parent in tables.parents]
     held = list(panels(tables, "behaviour")) if pairs else []
@@ -100,7 +104,10 @@ def overall(tables: StudyTables, *, options: Resampling | None = None) -> pd.Dat
     ]
     if not tasks:
         return pd.DataFrame(columns=COLUMNS)
-    present = np.isfinite(np.stack([task.means for task in tasks]))
+    shape = (len(tables.merges), len(tables.parents))
+    measured = np.isfinite(np.stack([task.means for task in tasks])).reshape(-1, *shape)
+    present = np.broadcast_to(measured.all(axis=2, keepdims=True), measured.shape)
+    present = present.reshape(len(tasks), -1)
     share = ratio(present.astype(float), present.sum(axis=0))
     means = _average(share, [task.means for task in tasks])
     draws = _average(share, [task.draws for task in tasks])
@@ -108,11 +115,10 @@ def overall(tables: StudyTables, *, options: Resampling | None = None) -> pd.Dat
     low, high = interval(draws, options.level)
     test = sign_flip_test(ClusterSums(parts, np.ones_like(parts)), options, "overall")
 
-    shape = (len(tables.merges), len(tables.parents))
     frame = _against_best(
         tables,
         *(part.reshape(shape) for part in (means, low, high, draws.std(axis=0))),
-        tasks=present.sum(axis=0).reshape(shape).min(axis=1),
+        tasks=present.sum(axis=0).reshape(shape)[:, 0],
     )
     lost = np.isnan(means).reshape(shape).any(axis=1)
     p_better = test.greater.reshape(shape).max(axis=1)

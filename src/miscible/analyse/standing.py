@@ -3,7 +3,8 @@
 *Surpasses every parent* is an intersection-union test (Berger 1982): the merge is tested against
 each parent, and the largest p value counts, so that no correction is needed for the number of
 parents nor for picking the better one. These p values are then corrected by Holm over all merges
-and tasks. The same goes for *worse than every parent* and for *between the parents*.
+and tasks. The same goes for *worse than every parent* and for *between the parents*. Where a parent
+has no items there is no test: nothing is claimed of parents that were not measured.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import pandas as pd
 from scipy import stats
 
 from miscible.analyse.multiplicity import holm, holm_levels
+from miscible.analyse.words import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
 
 class Standing(StrEnum):
@@ -32,7 +34,7 @@ class Standing(StrEnum):
     BELOW = "below"
     """Worse than every parent."""
     UNRESOLVED = "unresolved"
-    """The items do not tell it from at least one parent."""
+    """The items do not tell it from at least one parent, or a parent has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class StandingRow:
             more resamples).
         p_above, p_between, p_below: Holm-corrected p of each claim.
         standing: the claim that holds, a value of `Standing`.
+        missing_parents: parents without items here, in words; then the p values are NaN and the
+            other fields are those of the parents that there are.
         n_items: items compared with the better parent.
         detectable: true difference to the better parent that would be found with 80 % power.
     """
@@ -67,6 +71,7 @@ class StandingRow:
     p_between: float
     p_below: float
     standing: str
+    missing_parents: str
     n_items: int
     detectable: float
 
@@ -75,7 +80,9 @@ COLUMNS = [field.name for field in fields(StandingRow)]
 _TASK = ["model", "domain", "dataset", "metric"]
 
 
-def standings(differences: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+def standings(
+    differences: pd.DataFrame, parents: Sequence[str], *, alpha: float = 0.05
+) -> pd.DataFrame:
     """Return a `StandingRow` for each merge and task, corrected within each domain.
 
     ``above`` is claimed only if the corrected p is at most *alpha* **and** both the plain and the
@@ -83,13 +90,14 @@ def standings(differences: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame
 
     Args:
         differences: rows of `paired_differences`, one layer (or none) a task.
+        parents: every parent of the study, compared or not.
         alpha: error rate for any false claim of one kind in one domain.
     """
-    parents = differences[differences["reference_role"] == "parent"]
-    parents = parents.dropna(subset=["difference", "p_value"])
-    if parents.empty:
+    compared = differences[differences["reference_role"] == "parent"]
+    compared = compared.dropna(subset=["difference", "p_value"])
+    if compared.empty:
         return pd.DataFrame(columns=COLUMNS)
-    rows = [_row(key, held) for key, held in parents.groupby(_TASK, sort=False)]
+    rows = [_row(key, held, parents) for key, held in compared.groupby(_TASK, sort=False)]
     frame = pd.DataFrame(rows)
     level = pd.Series(np.nan, index=frame.index)
     for _, held in frame.groupby("domain").groups.items():
@@ -103,20 +111,25 @@ def standings(differences: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame
     return frame[COLUMNS]
 
 
-def _row(key: Hashable, held: pd.DataFrame) -> dict[str, object]:
+def _row(key: Hashable, held: pd.DataFrame, parents: Sequence[str]) -> dict[str, object]:
     assert isinstance(key, tuple)
     up = bool(held["higher_is_better"].iloc[0])
     gain = held["difference"] * (1.0 if up else -1.0)
     better, worse = held.iloc[int(gain.argmin())], held.iloc[int(gain.argmax())]
+    missing = [parent for parent in parents if parent not in set(held["reference"])]
+    p_values = {
+        "p_above": held["p_better"].max(),
+        "p_between": max(better["p_worse"], worse["p_better"]) if len(held) > 1 else np.nan,
+        "p_below": held["p_worse"].max(),
+    }
     return {
         **dict(zip(_TASK, key, strict=True)),
         "higher_is_better": up,
         "better_parent": better["reference"],
         "worse_parent": worse["reference"] if len(held) > 1 else "",
         **{name: better[name] for name in ("difference", "low", "high", "standard_error")},
-        "p_above": held["p_better"].max(),
-        "p_between": max(better["p_worse"], worse["p_better"]) if len(held) > 1 else np.nan,
-        "p_below": held["p_worse"].max(),
+        **(dict.fromkeys(p_values, np.nan) if missing else p_values),
+        "missing_parents": listed(missing),
         "n_items": better["n_items"],
         "detectable": better["detectable"],
     }

@@ -68,7 +68,7 @@ def analyse(tables: StudyTables, options: Resampling | None = None) -> Analysis:
         behaviour=behaviour,
         internals=paired_differences(tables, domain="internals", layer="mean", options=options),
         layers=paired_differences(tables, domain="internals", options=_coarse(options)),
-        standings=standings(behaviour, alpha=options.alpha),
+        standings=standings(behaviour, tables.parents, alpha=options.alpha),
         gains=retained_gains(tables, options=options),
         overall=overall(tables, options=options),
         doses=dose_response(tables, options=options),

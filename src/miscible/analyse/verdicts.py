@@ -198,6 +198,14 @@ def _off_the_line(merge: str, tables: StudyTables, analysis: Analysis) -> Iterat
 
 
 def _unresolved(rows: pd.DataFrame, tables: StudyTables) -> Iterator[Claim]:
+    for row in rows[rows["missing_parents"] != ""].to_dict("records"):
+        yield Claim(
+            ClaimKind.UNRESOLVED,
+            f"It is not placed among its parents on {row['dataset']} "
+            f"({metric_name(row['metric'])}): no items to compare with {row['missing_parents']}.",
+            (row["dataset"],),
+        )
+    rows = rows[rows["missing_parents"] == ""]
     if rows.empty:
         return
     what = "at least one parent" if len(tables.parents) > 1 else "its parent"

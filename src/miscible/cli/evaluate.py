@@ -96,6 +96,7 @@ def _print_scores(scores: list[ScoreRow]) -> None:
              _figure(score.baseline), str(score.n), score.flags.replace(",", " ")]
             for score in scores
         ],
+        text=2,
     )  # fmt: skip
 
 

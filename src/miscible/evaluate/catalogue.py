@@ -17,9 +17,9 @@ from miscible.errors import DatasetError, MiscibleError, UnknownNameError, did_y
 from miscible.evaluate.data import LocalData
 from miscible.evaluate.options import DataSource, EvaluationOptions
 from miscible.evaluate.task_changes import beside_its_yaml, on_local_data, set_few_shot
+from miscible.evaluate.task_content import OWN_TASKS
 from miscible.evaluate.task_index import build_manager
 
-OWN_TASKS = Path(__file__).parent / "tasks"
 _GROUP_FIELDS = {item.name for item in fields(GroupConfig)}
 
 

@@ -9,21 +9,22 @@ where its documents come from changes. The data of a task may be
   file ``SPLIT.jsonl`` for each split, or folders ``SUBSET`` with files ``SPLIT.jsonl``.
 
 Files are JSON Lines, JSON (a list) or Parquet; the first two also gzipped. A file that serves
-several configurations (MMLU) tells them apart by a field ``subset`` or ``subject``.
+several configurations (MMLU) tells them apart by a field ``subset`` or ``subject``. What is read is
+bounded (see `miscible.files`), so that no decompression bomb does harm.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
+from miscible import files
 from miscible.errors import DatasetError
 from miscible.evaluate.options import DataSource
+from miscible.files import open_archive, read_file, read_member
 
 Document: TypeAlias = dict[str, Any]
 Documents: TypeAlias = list[Document]
@@ -37,6 +38,7 @@ class LocalData:
 
     def __init__(self) -> None:
         self._read: dict[tuple[Path, str], Documents] = {}
+        self._bytes = 0
 
     def splits(
         self, source: DataSource, *, task: str, subset: str | None, evaluated: str, others: set[str]
@@ -82,7 +84,11 @@ class LocalData:
     def _file(self, path: Path, subset: str | None, member: str = "") -> Documents:
         path = path.expanduser()
         if (path, member) not in self._read:
-            self._read[path, member] = _read_documents(path, member)
+            self._read[path, member], size = _read_documents(path, member)
+            self._bytes += size
+            if self._bytes > files.MAX_TOTAL_BYTES:
+                limit = files.MAX_TOTAL_BYTES // 2**20
+                raise DatasetError(f"the local data exceed {limit} MiB together.", where=str(path))
         documents = self._read[path, member]
         if subset is None:
             return documents
@@ -114,11 +120,8 @@ def _members(path: Path) -> list[str] | None:
     if path.is_dir():
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
     elif path.suffix == ".zip" and path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile as error:
-            raise DatasetError("it is not a zip file.", where=str(path)) from error
+        with open_archive(path) as archive:
+            names = archive.namelist()
     else:
         return None
     return sorted(name for name in names if name.endswith(SUFFIXES))
@@ -138,43 +141,52 @@ def _choose(
     return chosen
 
 
-def _read_documents(path: Path, member: str) -> Documents:
+def _read_documents(path: Path, member: str) -> tuple[Documents, int]:
+    """Return the documents of a file and its decompressed size."""
     shown = f"{path}:{member}" if member else str(path)
     name = member or path.name
     if not name.endswith(SUFFIXES):
         raise DatasetError(
             "its kind of file is not known.", where=shown, fix=f"Use one of {', '.join(SUFFIXES)}."
         )
+    content = _read_bytes(path, member)
     try:
-        content = _read_bytes(path, member)
-        if name.endswith(".gz"):
-            content = gzip.decompress(content)
         documents = _parse(name, content)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        what = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DatasetError(f"it cannot be read: {what}.", where=shown) from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"it cannot be read: {error}.", where=shown) from error
     if not documents or not all(isinstance(each, dict) for each in documents):
         what = "holds something else than objects" if documents else "is empty"
         raise DatasetError(f"it {what}.", where=shown)
-    return documents
+    return documents, len(content)
 
 
 def _read_bytes(path: Path, member: str) -> bytes:
     if member and path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(member)
-    return (path / member if member else path).read_bytes()
+        with open_archive(path) as archive:
+            return read_member(archive, member)
+    return read_file(path / member if member else path)
 
 
 def _parse(name: str, content: bytes) -> Documents:
     if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        rows: Documents = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-        return rows
+        return _parse_parquet(content)
     text = content.decode("utf-8-sig")
     if ".jsonl" in name:
         # Not splitlines(): a JSON string may contain other line separators of Unicode.
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     listed = json.loads(text)
     return listed if isinstance(listed, list) else [listed]
+
+
+def _parse_parquet(content: bytes) -> Documents:
+    import pyarrow.parquet
+
+    rows: Documents = []
+    size = 0
+    # Few rows at a time: a dictionary lets a small file hold the same long text a million times.
+    for batch in pyarrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(batch_size=256):
+        size += batch.nbytes
+        if size > files.MAX_BYTES:
+            raise ValueError(f"it holds more than {files.MAX_BYTES // 2**20} MiB")
+        rows += batch.to_pylist()
+    return rows

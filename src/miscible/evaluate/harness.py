@@ -7,6 +7,7 @@ lm-evaluation-harness); log-probabilities come from `miscible.evaluate.model`, i
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 import weakref
@@ -63,14 +64,19 @@ class LmEvalHarness:
         total = 0.0
         for task in self.tasks["tasks"].values():
             documents = task.eval_docs
-            count = len(documents)
-            sample = [documents[i] for i in range(0, count, max(1, count // SAMPLED_DOCUMENTS))]
-            read = sum(_characters(task, document) for document in sample) / max(1, len(sample))
-            total += min(count, self.options.limit or count) * read / CHARACTERS_PER_TOKEN
+            count = min(len(documents), self.options.limit or len(documents))
+            # At random: documents often come in an order (by subject, by length).
+            drawn = random.Random(0).sample(range(count), min(count, SAMPLED_DOCUMENTS))
+            read = sum(_characters(task, documents[i]) for i in drawn) / max(1, len(drawn))
+            examples = task.get_config("num_fewshot") or 0
+            total += count * (1 + examples) * read / CHARACTERS_PER_TOKEN
         return total
 
     def evaluate(self, model: LiveModel) -> Evaluation:
         """Return scores and items of the weights that *model* holds now.
+
+        Where the model gives NaN or infinite log-probabilities, items and scores are NaN and the
+        scores have the flag ``nonfinite``.
 
         Raises:
             DatasetError: for a task or document that cannot be used.
@@ -84,6 +90,7 @@ class LmEvalHarness:
             lm = self._language_model(model)
             for task in loaded["tasks"].values():
                 task.set_fewshot_seed(options.seed)  # else examples would go on from the last model
+            lm.nonfinite.clear()
             try:
                 results: dict[str, Any] = evaluate(
                     lm,
@@ -110,7 +117,7 @@ class LmEvalHarness:
             return marks
 
         with quiet(), compiled_once():
-            return make_rows(model.name, loaded, results, options, flags)
+            return make_rows(model.name, loaded, results, options, flags, lm.nonfinite)
 
     def _language_model(self, live: LiveModel) -> LikelihoodLM:
         held = self._lm

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
@@ -36,6 +40,7 @@ class LikelihoodLM(HFLM):  # type: ignore[misc]
     Attributes:
         tasks_with_prefix: tasks of which some request began with the prefix token.
         tasks_with_truncation: tasks of which some context was cut off on the left.
+        nonfinite: by task, the documents on which the model gave NaN or infinite log-probabilities.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class LikelihoodLM(HFLM):  # type: ignore[misc]
         self._score = score_packed if can_pack(live.model) else score_padded
         self.tasks_with_prefix: set[str] = set()
         self.tasks_with_truncation: set[str] = set()
+        self.nonfinite: defaultdict[str, set[int]] = defaultdict(set)
 
     @property
     def prefix_is_control_token(self) -> bool:
@@ -69,6 +75,7 @@ class LikelihoodLM(HFLM):  # type: ignore[misc]
         self.tasks_with_prefix |= {each.task_name for each in requests if each.args[0] == ""}
         self._task_names = [each.task_name for each in requests]
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        self._note_nonfinite(requests, [logprob for logprob, _ in answers])
         return answers
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
@@ -86,13 +93,41 @@ class LikelihoodLM(HFLM):  # type: ignore[misc]
         answers = iter(
             self._loglikelihood_tokens([(None, *pair) for document in windows for pair in document])
         )
-        return [sum(next(answers)[0] for _ in document) for document in windows]
+        sums = [sum(next(answers)[0] for _ in document) for document in windows]
+        self._note_nonfinite(requests, sums)
+        return sums
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
-        with task("generating", float(len(requests))) as advance:
+        with task("generating", float(len(requests))) as advance, self._watched() as finite:
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)
             advance(len(requests))
+        if not all(finite):
+            for each in requests:  # once more, one by one, to learn which of them it was
+                with self._watched() as finite:
+                    super().generate_until([each], disable_tqdm=True)
+                if not all(finite):
+                    self.nonfinite[each.task_name].add(each.doc_id)
         return texts
+
+    @contextmanager
+    def _watched(self) -> Iterator[list[torch.Tensor]]:
+        """Collect, for each forward pass, whether the logits of all next tokens are numbers."""
+        finite: list[torch.Tensor] = []
+
+        def look(module: torch.nn.Module, args: Any, output: Any) -> None:
+            # Not more: -inf is how a model may rule out a token.
+            finite.append(output.logits[:, -1].logsumexp(dim=-1).isfinite().all())
+
+        hook = self.model.register_forward_hook(look)
+        try:
+            yield finite
+        finally:
+            hook.remove()
+
+    def _note_nonfinite(self, requests: Sequence[Any], logprobs: Sequence[float]) -> None:
+        for each, logprob in zip(requests, logprobs, strict=True):
+            if not math.isfinite(logprob):
+                self.nonfinite[each.task_name].add(each.doc_id)
 
     def _loglikelihood_tokens(
         self,
@@ -108,6 +143,10 @@ class LikelihoodLM(HFLM):  # type: ignore[misc]
         distinct = list(dict.fromkeys(queries))
         scored = self._score(self.model, distinct, self.batch_tokens)
         answer: dict[Query, Answer] = dict(zip(distinct, scored, strict=True))
+        # What overflows in one continuation is NaN in all of its pack: those are scored alone.
+        lost = [query for query in distinct if not math.isfinite(answer[query].logprob)]
+        if lost:
+            answer.update(zip(lost, score_padded(self.model, lost, budget=1), strict=True))
         return [answer[query] for query in queries]
 
     def _query(self, context: list[int], continuation: list[int]) -> Query:

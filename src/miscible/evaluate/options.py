@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TypeAlias
 
-from miscible.errors import DatasetError, MiscibleError
-from miscible.keys import content_key, file_digest
+from miscible.errors import MiscibleError
+from miscible.evaluate.task_content import path_digest, task_contents
+from miscible.keys import content_key
 
 DataSource: TypeAlias = str | Mapping[str, str]
 """A file, a folder or a zip of data files; or one file for each split (``{"test": ...}``)."""
@@ -77,25 +77,19 @@ class EvaluationOptions:
     def key(self) -> str:
         """Return the content key of these options; files count by their bytes, not their paths.
 
+        Of the included folders only what the tasks depend on counts (see
+        `miscible.evaluate.task_content`). lm-eval's own tasks are its version's: that is not here.
+
         Raises:
-            DatasetError: if a data file or an included folder does not exist.
+            DatasetError: if a data file or an included folder does not exist, or its YAML cannot
+                be read.
         """
         parts: dict[str, object] = {item.name: getattr(self, item.name) for item in fields(self)}
         parts["data"] = {
-            task: {split: _digest(path) for split, path in source.items()}
+            task: {split: path_digest(path) for split, path in source.items()}
             if isinstance(source, Mapping)
-            else _digest(source)
+            else path_digest(source)
             for task, source in self.data.items()
         }
-        parts["include"] = [_digest(folder) for folder in self.include]
+        parts["include"] = task_contents(self.tasks, self.include)
         return content_key(**parts)
-
-
-def _digest(reference: str) -> object:
-    path = Path(reference).expanduser()
-    if path.is_file():
-        return file_digest(path)
-    if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
-        return {file.relative_to(path).as_posix(): file_digest(file) for file in files}
-    raise DatasetError("there is no such file or folder.", where=reference)

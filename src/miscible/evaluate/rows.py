@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from miscible.evaluate.contract import Evaluation
 from miscible.evaluate.measures import Measure, Sample, likelihood_measures, own_measures
 from miscible.evaluate.options import EvaluationOptions
 from miscible.records import ItemRow, ScoreRow
+
+NONFINITE = "nonfinite"
+"""Flag of a score that has no value because some log-probabilities behind it are not finite."""
 
 TOLERANCE = 1e-9
 """Largest relative difference between our figure and lm-eval's for the same metric."""
@@ -32,6 +35,7 @@ def make_rows(
     results: dict[str, Any],
     options: EvaluationOptions,
     flags: Callable[[str], list[str]],
+    nonfinite: Mapping[str, Set[int]],
 ) -> Evaluation:
     """Turn lm-eval's results into rows.
 
@@ -41,6 +45,8 @@ def make_rows(
         results: what lm-eval's `evaluate` returned, samples included.
         options: seed, resamples, confidence and clusters.
         flags: marks for the scores of a task.
+        nonfinite: by task, the documents whose log-probabilities are not finite. lm-eval makes
+            numbers of them (the argmax of NaN is the first option); here they have no value.
 
     Raises:
         RuntimeError: if a score that we recompute from items is not lm-eval's: a bug.
@@ -54,7 +60,11 @@ def make_rows(
             if not measure.documents:
                 continue
             key = measure.metric if "," in measure.metric else f"{measure.metric},none"
-            one = _score(model, name, measure, official.get(key), options, flags(name), task)
+            void = [each["doc_id"] in nonfinite.get(name, ()) for each in measure.documents]
+            if len(measure.values):
+                measure = replace(measure, values=np.where(void, math.nan, measure.values))
+            marks = [*flags(name), *([NONFINITE] if any(void) else [])]
+            one = _score(model, name, measure, official.get(key), options, marks, task)
             scored[name, measure.metric] = one
             if measure.transform is None:
                 items += _items(model, name, measure, _clusters(task, name, measure, options))
@@ -74,7 +84,9 @@ def _score(
     task: Any,
 ) -> _Scored:
     drawn = Resampled(np.empty(0), math.nan, math.nan)
-    if len(measure.values):
+    if NONFINITE in flags:
+        estimate, official = math.nan, None  # a mean over the rest would pass over its worst items
+    elif len(measure.values):
         estimate = float(np.sum(measure.values * measure.weights) / np.sum(measure.weights))
         drawn = resample(
             measure.values,

@@ -21,7 +21,10 @@ Positions: TypeAlias = list[list[int]]
 
 
 class Answer(NamedTuple):
-    """Log-probability of a continuation in nats, and whether greedy decoding would produce it."""
+    """Log-probability of a continuation in nats, and whether greedy decoding would produce it.
+
+    NaN and False where any of its log-probabilities is not finite.
+    """
 
     logprob: float
     greedy: bool
@@ -169,7 +172,12 @@ def _read(
     start = 0
     for each in targets:
         end = start + len(each)
-        yield Answer(math.fsum(logprobs[start:end]), all(hits[start:end]))
+        own = logprobs[start:end]
+        # The argmax of NaN is a token like any other: what is not finite must not look like one.
+        if all(map(math.isfinite, own)):
+            yield Answer(math.fsum(own), all(hits[start:end]))
+        else:
+            yield Answer(math.nan, False)
         start = end
 
 

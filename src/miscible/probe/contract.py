@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from miscible.errors import DatasetError
@@ -99,10 +100,12 @@ class SourceOptions:
     Attributes:
         limit: most pairs of one data set (drawn with the seed), None for the source's default.
         seed: seed of whatever the source draws.
+        relative_to: folder that a source's relative paths start from; the working folder if None.
     """
 
     limit: int | None = None
     seed: int = 0
+    relative_to: Path | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

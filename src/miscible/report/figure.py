@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, TypeAlias
@@ -13,6 +13,12 @@ from miscible.report.table import Table
 Figure: TypeAlias = dict[str, Any]
 
 HEIGHT = 320
+
+LEFT, BOTTOM, RIGHT = 68, 48, 14
+"""Margins in pixels that hold an axis title and one line of numbers."""
+
+LONGEST = 24
+"""Characters of a name that an axis shows; the whole name is in the hover text and the table."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,30 @@ def label(text: object) -> str:
     return escape(str(text), quote=False)
 
 
+def short(text: object, longest: int = LONGEST) -> str:
+    """Return text cut to at most *longest* characters.
+
+    The middle goes: models of one study often begin alike, and differ at the end.
+    """
+    held = str(text)
+    if len(held) > longest:
+        head = (longest - 1) // 3
+        held = f"{held[:head]}…{held[head + 1 - longest :]}"
+    return held
+
+
+def width(names: Iterable[object], longest: int = LONGEST) -> int:
+    """Return the pixels that the longest of *names* takes on an axis, rather too many."""
+    return 12 + round(7.5 * max((min(len(str(name)), longest) for name in names), default=0))
+
+
+def averaged_over(count: int) -> str:
+    """Return what a caption says of the data sets behind a score and its interval."""
+    if count == 1:
+        return "1 data set"
+    return f"mean of {count} data sets, which its interval takes as independent"
+
+
 def finite(values: Sequence[float] | Any) -> list[float | None]:
     """Return numbers for JSON: NaN and infinities become null, which Plotly leaves out."""
     return [float(v) if v is not None and math.isfinite(v) else None for v in values]
@@ -98,14 +128,25 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
         "tickcolor": color("axis"),
         "zerolinecolor": color("grid"),
         "zeroline": False,
-        "automargin": True,
         "fixedrange": True,
         **settings,
     }
 
 
-def layout(x: Mapping[str, Any], y: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-    """Return a layout without title or legend, which the page supplies."""
+def layout(
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    *,
+    left: int = LEFT,
+    bottom: int = BOTTOM,
+    right: int = RIGHT,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Return a layout without title or legend, which the page supplies.
+
+    Margins are fixed. Plotly could fit them to the labels, but the labels depend on the size of
+    the plot, so that for some numbers it goes back and forth and gives up with a warning.
+    """
     return {
         "xaxis": dict(x),
         "yaxis": dict(y),
@@ -118,7 +159,7 @@ def layout(x: Mapping[str, Any], y: Mapping[str, Any], **settings: Any) -> dict[
             "font": {"color": color("ink")},
             "align": "left",
         },
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "margin": {"l": left, "r": right, "t": 8, "b": bottom, "autoexpand": False},
         "showlegend": False,
         "dragmode": False,
         "hovermode": "closest",

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from miscible.analyse import analyse, findings, verdicts
+from miscible.errors import StoreError
 from miscible.report.charts.dose import dose_charts
 from miscible.report.charts.layers import layer_charts, layers_that_differ
 from miscible.report.charts.preference import preference_charts
@@ -64,8 +65,19 @@ def write_report(tables: StudyTables, path: Path, analysis: Analysis | None = No
         tables: the study.
         path: where to write.
         analysis: of the same study, if it is at hand; otherwise it is run here.
+
+    Raises:
+        StoreError: if the file cannot be written.
     """
     html = render(tables, analysis or analyse(tables))
+    try:
+        _write(html, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"the report cannot be written: {reason}.", where=str(path)) from error
+
+
+def _write(html: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

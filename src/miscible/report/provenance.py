@@ -64,7 +64,7 @@ def _exclusions(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     lost = [merge for merge in tables.merges if merge not in tables.dose]
     if lost:
         yield f"No measured dose, so not on the dose curves: {listed(lost)}."
-    alone = analysis.gains[analysis.gains["reason"] != ""]
+    alone = analysis.gains[(analysis.gains["reason"] != "") & (analysis.gains["n_items"] > 0)]
     if len(alone):
         tasks = alone.drop_duplicates(["parent", "dataset", "metric"])
         parts = [f"{row.parent} on {row.dataset}" for row in tasks.itertuples()]

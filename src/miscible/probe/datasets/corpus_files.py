@@ -1,26 +1,18 @@
 """Text files of a corpus, wherever they lie: a file, a folder, a zip; plain or gzipped.
 
-Nothing is ever unpacked to disk, and no file is read beyond `MAX_BYTES`, so that neither a path
-inside an archive nor a decompression bomb does harm.
+They are read by `miscible.files`, so that neither a path inside an archive nor a decompression bomb
+does harm.
 """
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
+from miscible import files
 from miscible.errors import DatasetError
-
-MAX_BYTES = 256 * 2**20
-"""Most bytes of one decompressed file."""
-
-MAX_TOTAL_BYTES = 4 * MAX_BYTES
-"""Most decompressed bytes of one corpus."""
+from miscible.files import open_archive, read_file, read_member
 
 _DOCUMENTS = frozenset({"readme", "licence", "license", "copying", "notice", "source", "changelog"})
 
@@ -90,8 +82,8 @@ def corpus_files(corpus: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]
     total = None
     for file in found:
         total = (total or 0) + len(file.content)
-        if total > MAX_TOTAL_BYTES:
-            limit = MAX_TOTAL_BYTES // 2**20
+        if total > files.MAX_TOTAL_BYTES:
+            limit = files.MAX_TOTAL_BYTES // 2**20
             raise DatasetError(f"the files exceed {limit} MiB together.", where=str(corpus))
         yield file
     if total is None:
@@ -100,51 +92,22 @@ def corpus_files(corpus: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]
 
 
 def _single(path: Path) -> Iterator[CorpusFile]:
-    with path.open("rb") as stream:
-        content = _read(stream, path.name, str(path))
-    yield CorpusFile(path.parent, PurePosixPath(path.name), "", content)
+    yield CorpusFile(path.parent, PurePosixPath(path.name), "", read_file(path))
 
 
 def _folder(folder: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
     for path in sorted(folder.rglob("*")):
         inside = PurePosixPath(path.relative_to(folder).as_posix())
         if path.is_file() and _wanted(inside, suffixes):
-            with path.open("rb") as stream:
-                content = _read(stream, path.name, str(path))
-            yield CorpusFile(folder, inside, folder.resolve().name, content)
+            yield CorpusFile(folder, inside, folder.resolve().name, read_file(path))
 
 
 def _archive(archive: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for member in sorted(opened.infolist(), key=lambda member: member.filename):
-                inside = PurePosixPath(member.filename)
-                if member.is_dir() or not _wanted(inside, suffixes):
-                    continue
-                where = f"{archive}/{inside}"
-                if inside.is_absolute() or ".." in inside.parts or "\\" in member.filename:
-                    raise DatasetError("the archive's path leads outside of it.", where=where)
-                if member.flag_bits & 0x1:
-                    raise DatasetError("the file is encrypted.", where=where)
-                with opened.open(member) as stream:
-                    content = _read(stream, inside.name, where)
-                yield CorpusFile(archive, inside, archive.stem, content)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise DatasetError(f"the archive is damaged: {error}.", where=str(archive)) from None
-
-
-def _read(stream: IO[bytes], name: str, where: str) -> bytes:
-    try:
-        if name.endswith(".gz"):
-            with gzip.open(stream) as unzipped:
-                content = unzipped.read(MAX_BYTES + 1)
-        else:
-            content = stream.read(MAX_BYTES + 1)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DatasetError(f"the file is damaged: {error}.", where=where) from None
-    if len(content) > MAX_BYTES:
-        raise DatasetError(f"the file is larger than {MAX_BYTES // 2**20} MiB.", where=where)
-    return content
+    with open_archive(archive) as opened:
+        for name in sorted(opened.namelist()):
+            inside = PurePosixPath(name)
+            if not name.endswith("/") and _wanted(inside, suffixes):
+                yield CorpusFile(archive, inside, archive.stem, read_member(opened, name))
 
 
 def _suffix(path: PurePosixPath | Path) -> str:

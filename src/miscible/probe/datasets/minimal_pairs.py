@@ -59,12 +59,14 @@ def minimal_pairs(argument: str, options: SourceOptions) -> Iterator[ProbeDatase
     two-letter folder that holds the file (CLAMS), else unknown. Pairs with an empty sentence, of
     two equal sentences, or that occurred before are left out and counted.
 
+    A relative path starts from ``options.relative_to``.
+
     Raises:
         DatasetError: the path or a file cannot be read, a line is malformed, or an id occurs twice.
     """
     if not argument:
         raise DatasetError("'minimal_pairs' needs a path.", fix="Write minimal_pairs:PATH.")
-    corpus = Path(argument).expanduser()
+    corpus = (options.relative_to or Path()) / Path(argument).expanduser()
     files = list(corpus_files(corpus, frozenset(_READERS)))
     shared = _shared_folders([file.path for file in files])
     for file in files:

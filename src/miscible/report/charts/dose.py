@@ -9,6 +9,7 @@ import pandas as pd
 from miscible.analyse.taxonomy import unit_names
 from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
+    RIGHT,
     Chart,
     ChartGroup,
     Style,
@@ -19,6 +20,8 @@ from miscible.report.figure import (
     finite,
     label,
     layout,
+    short,
+    width,
 )
 from miscible.report.table import Table, plain
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
     from miscible.analyse.tables import StudyTables
     from miscible.report.palette import Palette
+
+END = 14
+"""Characters of a name at an end of the axis."""
 
 COLLAPSED = "collapsed"
 """Group of the collapsed merges, hidden at first: they would flatten all other curves."""
@@ -90,6 +96,7 @@ def _panel(
         _dose_title(tables),
         tickvals=[0, 0.25, 0.5, 0.75, 1],
         ticktext=_dose_ticks(tables),
+        tickangle=0,
         range=[min(-0.06, merges["dose"].min() - 0.06), max(1.06, merges["dose"].max() + 0.06)],
     )
     y = axis(metric_name(metric), tickformat="~g")
@@ -97,7 +104,11 @@ def _panel(
         id=name,
         title=dataset,
         caption=f"{metric_name(metric).capitalize()}, {better}.",
-        figure={"data": [trace for trace in data if trace], "layout": layout(x, y)},
+        figure={
+            "data": [trace for trace in data if trace],
+            # Below 0 and 1 stand the names of the ends, in a second line.
+            "layout": layout(x, y, bottom=66, right=max(RIGHT, width(_ends(tables), END) // 2)),
+        },
         table=_table(points, dataset),
     )
 
@@ -197,21 +208,18 @@ def _first_interval(rows: pd.DataFrame) -> str:
 
 def _dose_title(tables: StudyTables) -> str:
     if len(tables.parents) == 1:
-        return f"dose of {tables.parents[0]} (coefficient)"
-    return f"measured share of {tables.parents[1]}"
+        return f"dose of {short(tables.parents[0])} (coefficient)"
+    return f"measured share of {short(tables.parents[1])}"
 
 
 def _dose_ticks(tables: StudyTables) -> Sequence[str]:
-    low, high = (
-        (tables.base, *tables.parents)[:2] if len(tables.parents) == 1 else tables.parents[:2]
-    )
-    ends = [f"0<br>{label(_short(low))}", f"1<br>{label(_short(high))}"]
-    return [ends[0], "0.25", "0.5", "0.75", ends[1]]
+    low, high = (label(short(end, END)) for end in _ends(tables))
+    return [f"0<br>{low}", "0.25", "0.5", "0.75", f"1<br>{high}"]
 
 
-def _short(name: object, longest: int = 14) -> str:
-    text = str(name)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def _ends(tables: StudyTables) -> tuple[object, object]:
+    first, second, *_ = (tables.base, *tables.parents)[len(tables.parents) > 1 :]
+    return first, second
 
 
 def _table(points: pd.DataFrame, dataset: str) -> Table:

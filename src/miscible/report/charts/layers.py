@@ -9,7 +9,17 @@ import pandas as pd
 
 from miscible.analyse.taxonomy import by_unit, distinct_metrics
 from miscible.analyse.words import metric_name, number, with_interval
-from miscible.report.figure import Chart, ChartGroup, Toggle, axis, color, finite, label, layout
+from miscible.report.figure import (
+    Chart,
+    ChartGroup,
+    Toggle,
+    averaged_over,
+    axis,
+    color,
+    finite,
+    label,
+    layout,
+)
 from miscible.report.table import Table, plain
 
 if TYPE_CHECKING:
@@ -104,7 +114,7 @@ def _panel(
     count = int(rows["datasets"].max())
     x = axis("layer (0 = embedding)", range=[-0.5, last + 0.5], tickformat="d")
     y = axis(metric_name(metric), tickformat="~g")
-    sets = "1 data set" if count == 1 else f"mean of {count} data sets"
+    sets = averaged_over(count)
     return Chart(
         id=name,
         title=unit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,12 +11,15 @@ from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
     Chart,
     ChartGroup,
+    averaged_over,
     axis,
     color,
     error_bars,
     finite,
     label,
     layout,
+    short,
+    width,
 )
 from miscible.report.table import plain
 
@@ -59,14 +62,14 @@ def _panel(
                 "type": "scatter",
                 "mode": "markers",
                 "x": finite(estimate),
-                "y": [names[i]],
+                "y": [i],
                 "error_x": error_bars(estimate, low, high, style.color),
                 "marker": {"color": tints[i], "symbol": style.symbol, "size": 9},
                 "text": [f"<b>{names[i]}</b><br>{texts[i]}"],
                 "hoverinfo": "text",
             }
         )
-    settings = {}
+    settings: dict[str, Any] = {}
     if chance == chance:
         settings["shapes"] = [
             {
@@ -81,18 +84,20 @@ def _panel(
         ]
     x = axis(metric_name(metric), tickformat="~g")
     y = axis(
-        type="category", categoryorder="array", categoryarray=names, autorange="reversed",
+        tickvals=list(range(len(names))),
+        ticktext=[label(short(model)) for model in rows["model"]],
+        range=[len(names) - 0.5, -0.5],
         ticklabelstandoff=4,
-    )  # fmt: skip
+    )
     count = int(rows["datasets"].max())
-    sets = "1 data set" if count == 1 else f"mean of {count} data sets"
+    sets = averaged_over(count)
     at = f"; dotted: chance ({number(chance)})" if chance == chance else ""
     body = [[str(model), text] for model, text in zip(rows["model"], texts, strict=True)]
     return Chart(
         id=name,
         title=unit,
         caption=f"{metric_name(metric).capitalize()}, {sets}{at}.",
-        figure={"data": data, "layout": layout(x, y, **settings)},
+        figure={"data": data, "layout": layout(x, y, left=width(rows["model"]), **settings)},
         table=plain(f"{unit}: {metric_name(metric)}", ["model", metric_name(metric)], body),
         height=90 + 21 * len(rows),
     )

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from miscible.analyse.words import metric_name, number, p_value, with_interval
-from miscible.report.figure import Chart, ChartGroup, axis, color, finite, label, layout
+from miscible.report.figure import (
+    Chart,
+    ChartGroup,
+    axis,
+    color,
+    finite,
+    label,
+    layout,
+    short,
+    width,
+)
 from miscible.report.table import plain
 
 if TYPE_CHECKING:
@@ -38,14 +48,18 @@ def _map(name: str, title: str, rows: pd.DataFrame, alpha: float) -> Chart:
         z.append(finite([row["tau"] if row else float("nan") for row in line]))
         text.append([_mark(row, alpha) for row in line])
         hover.append([_hover(row) for row in line])
-        ticks.append(f"{label(dataset)}<br>{label(metric_name(metric))}")
+        ticks.append(f"{label(short(dataset))}<br>{label(short(metric_name(metric)))}")
     n = int(rows["n_models"].max())
+    slanted = max(map(len, units)) > 9
     x = axis(
         tickvals=list(range(len(units))),
-        ticktext=[label(unit) for unit in units],
-        tickangle=-30 if max(map(len, units)) > 9 else 0,
+        ticktext=[label(short(unit)) for unit in units],
+        tickangle=-30 if slanted else 0,
         showgrid=False,
     )
+    left = width([*tasks["dataset"], *map(metric_name, tasks["metric"])])
+    bottom = 24 + (width(units) // 2 if slanted else 0)
+    right = 72  # the colour bar
     y = axis(tickvals=list(range(len(ticks))), ticktext=ticks, autorange="reversed", showgrid=False)
     data = {
         "type": "heatmap",
@@ -78,10 +92,10 @@ def _map(name: str, title: str, rows: pd.DataFrame, alpha: float) -> Chart:
         title=title,
         caption=f"Kendall's tau over up to {n} models of {int(rows['n_families'].max())} families; "
         "* holds after correction.",
-        figure={"data": [data], "layout": layout(x, y)},
+        figure={"data": [data], "layout": layout(x, y, left=left, bottom=bottom, right=right)},
         table=_table(rows, title),
-        height=120 + 46 * len(ticks),
-        narrowest=210 + 62 * len(units),
+        height=bottom + 40 + 46 * len(ticks),
+        narrowest=left + right + 62 * len(units),
     )
 
 
