@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,8 @@ def _matched(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     scores = tables.scores.set_index(["dataset", "metric"])["estimate"]
     spread = scores.groupby(level=[0, 1]).agg(lambda held: held.max() - held.min())
     cells = pd.MultiIndex.from_frame(shown[["dataset", "metric"]])
-    share = shown["difference"].abs().to_numpy() / spread.loc[cells].clip(lower=1e-12).to_numpy()
+    between = spread.reindex(cells).fillna(math.inf).clip(lower=1e-12).to_numpy()
+    share = shown["difference"].abs().to_numpy() / between
     row = shown.iloc[int(share.argmax())]
     better = (row["difference"] > 0) == row["higher_is_better"]
     first, second = (row["family"], row["other"]) if better else (row["other"], row["family"])
