@@ -11,8 +11,7 @@
     │   └── AdapterError          a LoRA adapter that is damaged, refused or of another base
     ├── IncompatibleModelsError   models whose tensors, configs or tokenizers do not fit together
     ├── DatasetError              a task or probing data set that cannot be read
-    ├── StoreError                a result store that is damaged or cannot be written
-    └── MissingPackageError       an optional package that a verb needs
+    └── StoreError                a result store that is damaged or cannot be written
 
 Anything else that escapes is a bug in miscible, and keeps its traceback.
 """
@@ -77,10 +76,6 @@ class DatasetError(MiscibleError):
 
 class StoreError(MiscibleError):
     """A result store that is damaged or cannot be written."""
-
-
-class MissingPackageError(MiscibleError):
-    """An optional package that a verb needs is not installed."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

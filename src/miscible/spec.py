@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -30,7 +30,6 @@ class Strict(BaseModel):
     """Base of everything that is read from YAML: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-    also_known: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
