@@ -21,7 +21,7 @@ RESIDENT_BYTES = 1.2e9
 
 
 class Estimator:
-    """Estimates seconds; gets better as steps finish.
+    """Estimates seconds; knows better where steps of the same kind are finished.
 
     Args:
         spec, plan, store: of the study.
@@ -40,11 +40,7 @@ class Estimator:
         for step in plan.steps:
             seconds = store.seconds(step.key)
             if seconds is not None:
-                self.learn(step, seconds)
-
-    def learn(self, step: Step, seconds: float) -> None:
-        """Take the time of a finished step into account."""
-        self._measured[step.kind, step.subject].append(seconds)
+                self._measured[step.kind, step.subject].append(seconds)
 
     def seconds(self, step: Step) -> float:
         """Return the expected wall time of a step."""

@@ -71,17 +71,16 @@ class _Run:
     def run(self) -> RunSummary:
         pending = [step for step in self.plan.steps if not self.store.has(step.key)]
         self.summary.reused = len(self.plan.steps) - len(pending)
-        with task(f"study {self.spec.name}", self.estimator.total(pending)) as advance:
+        # Shares are fixed beforehand, so that the bar is full exactly when the last step is done.
+        shares = {step.key: self.estimator.seconds(step) for step in pending}
+        with task(f"study {self.spec.name}", sum(shares.values())) as advance:
             if any(step.kind != "dose" for step in pending):
                 self._holding(self.plan.models[0])  # a base that cannot be loaded ends the run
             for model in self.plan.models:
-                left = [step for step in model.steps if not self.store.has(step.key)]
-
-                for step in left:
-                    share = self.estimator.seconds(step)
-                    self._attempt(step, model)
-                    advance(share)
-
+                for step in model.steps:
+                    if not self.store.has(step.key):
+                        self._attempt(step, model)
+                        advance(shares[step.key])
         return self.summary
 
     def _attempt(self, step: Step, model: PlannedModel) -> None:
@@ -111,7 +110,6 @@ class _Run:
             rows = measure(live, step)
         seconds = time.perf_counter() - start
         self.store.write(self._provenance(step, fingerprint, seconds), rows, about)
-        self.estimator.learn(step, seconds)
 
     def _doses(self, model: PlannedModel) -> tuple[list[DoseRow], float]:
         rows = measure_doses(model.checkpoint, self.plan.base, self.plan.parents)
