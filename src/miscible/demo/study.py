@@ -21,7 +21,7 @@ PARADIGMS = (
     "existential_there_quantifiers", "tense_time_adverb", "connective",
 )  # fmt: skip
 """Twelve of the built-in suite's paradigms, over four competences."""
-PROBING_PAIRS = 24
+PROBING_PAIRS = 20
 GRAMMAR_PAIRS = 2  # of each paradigm, for the behaviour task
 ITEMS = {
     "demo_code_bpb": 10, "demo_english_bpb": 8, "demo_math_bpb": 12, "demo_math_choice": 12,
