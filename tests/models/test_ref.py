@@ -132,7 +132,11 @@ def test_hub_models_are_pinned_to_a_commit(hub: tuple[str, list[str]], tmp_path:
 @pytest.mark.parametrize(
     "reference", ["", "./nowhere", "/no/such/folder", "a/b/c", "no-slash", "../x", "acme/x@../../y"]
 )
-def test_references_that_name_nothing(reference: str) -> None:
+def test_references_that_name_nothing(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelReferenceError):
         open_checkpoint(reference)
 
