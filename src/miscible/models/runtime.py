@@ -8,17 +8,13 @@ from typing import Any
 from miscible.keys import content_key
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.fingerprint import digest_of
+from miscible.models.tokenizer import TOKENIZER_FILES
 
 NOT_COMPUTED_WITH = frozenset(
     {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
      "auto_map", "_commit_hash", "_attn_implementation"}
 )  # fmt: skip
 """Keys of a config that change no output."""
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json",
-)  # fmt: skip
 
 
 def runtime_key(checkpoint: Checkpoint) -> str:

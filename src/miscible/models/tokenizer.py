@@ -9,6 +9,13 @@ from pathlib import Path
 from miscible.errors import CheckpointError, IncompatibleModelsError
 from miscible.models.checkpoint import Checkpoint, read_json
 
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "generation_config.json", "preprocessor_config.json", "vocab.txt",
+)  # fmt: skip
+"""What a model folder holds besides weights and config; a merge takes it over from one model."""
+
 
 def check_same_vocabulary(models: Sequence[Checkpoint]) -> None:
     """Refuse models that give the same token different ids: their embedding rows do not match.

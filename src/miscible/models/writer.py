@@ -19,17 +19,13 @@ from typing import TYPE_CHECKING
 from miscible.errors import CheckpointError
 from miscible.models.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from miscible.models.formats.safetensors import TensorInfo
+from miscible.models.tokenizer import TOKENIZER_FILES
 from miscible.progress import Advance, task
 
 if TYPE_CHECKING:
     import torch
 
 SHARD_BYTES = 5_000_000_000
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-    "generation_config.json", "preprocessor_config.json", "vocab.txt",
-)  # fmt: skip
 
 
 def write_checkpoint(
