@@ -114,7 +114,7 @@ def test_folder_equals_virtual(
         + ("parameters: {t: 0.3}\n" if method == "slerp" else "")
     )
     merge = VirtualCheckpoint.open(recipe, seed=3)
-    write_merge(merge, tmp_path / "out", [])
+    write_merge(merge, tmp_path / "out")
     written = FolderCheckpoint(tmp_path / "out")
     assert written.tensors == merge.tensors
     assert all(written.read(name).equal(merge.read(name)) for name in merge.tensors)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from miscible.merge.dose import measure_doses
 from miscible.merge.export import public_names, write_merge
 from miscible.merge.recipe import parse_recipe, read_recipe
 from miscible.merge.virtual import VirtualCheckpoint
@@ -29,7 +28,7 @@ def test_no_local_path_is_published(tiny_base: Path, tmp_path: Path) -> None:
     )
     merge = VirtualCheckpoint.open(recipe)
     out = tmp_path / "out"
-    write_merge(merge, out, measure_doses(merge, *merge.dose_reference()))
+    write_merge(merge, out)
     prints = {"base": merge.models[str(tiny_base)], "child": merge.models[str(one)],
               "child-2": merge.models[str(two)],
               "base+lora": merge.models[f"{tiny_base}+{lora}"]}  # fmt: skip

@@ -12,7 +12,7 @@ from miscible.errors import (
     UnknownNameError,
 )
 from miscible.merge.ops.random import ElementRandom
-from miscible.merge.ops.sparsify import keep_largest
+from miscible.merge.ops.sparsify import KeepLargest
 from miscible.merge.recipe import Recipe, Source
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
@@ -182,7 +182,7 @@ def test_an_untied_head_is_written_and_the_config_follows() -> None:
          RecipeError, r"a number in the range \[0, 1\]. Got 1.7"),
         ({"merge_method": "slerp", "base_model": "a"}, RecipeError, "needs the parameter 't'"),
         ({"tokenizer": {"source": "base", "tokens": {"x": 1}}, "parameters": {"weight": 1}},
-         RecipeError, "not supported yet"),
+         RecipeError, "a mapping with source"),
     ],
 )  # fmt: skip
 def test_wrong_recipes(recipe: dict[str, Any], error: type[MiscibleError], message: str) -> None:
@@ -192,8 +192,6 @@ def test_wrong_recipes(recipe: dict[str, Any], error: type[MiscibleError], messa
 
 def test_different_architectures_are_refused() -> None:
     weight = {"parameters": {"weight": 1.0}}
-    with pytest.raises(IncompatibleModelsError, match="is missing"):
-        merge({"a": model("a", 1.0), "b": model("b", 1.0, layers=2)}, **weight)
     wide = model("b", 1.0, **{"model.norm.weight": torch.ones(5)})
     with pytest.raises(IncompatibleModelsError, match=r"shape \(2,\) in a and \(5,\) in b"):
         merge({"a": model("a", 1.0), "b": wide}, **weight)
@@ -206,7 +204,7 @@ def test_integers_are_copied_if_equal() -> None:
     assert found.read("position_ids").equal(torch.arange(3))
     other = {"position_ids": torch.arange(1, 4)}
     found = merge({"a": model("a", 1.0, **same), "b": model("b", 2.0, **other)}, **weight)
-    with pytest.raises(IncompatibleModelsError, match="differs between the models"):
+    with pytest.raises(IncompatibleModelsError, match="differs between a and b"):
         found.read("position_ids")
 
 
@@ -231,7 +229,7 @@ def test_virtual_merges_are_not_rounded_to_their_parents_dtype() -> None:
 
 
 def test_ties_at_the_threshold_keep_the_lowest_index() -> None:
-    kept = keep_largest(torch.tensor([1.0, -1.0, 1.0, 2.0, -1.0]), 0.6)
+    kept = KeepLargest(0.6)(torch.tensor([1.0, -1.0, 1.0, 2.0, -1.0]))
     assert kept.tolist() == [1.0, -1.0, 0.0, 2.0, 0.0]
 
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
 from miscible.models import FolderCheckpoint, LiveModel, open_checkpoint
 from miscible.models import fingerprint as fingerprint_module
+from miscible.models.checkpoint import FileCheckpoint, unchanged
+from miscible.models.memory import MemoryCheckpoint
 from miscible.models.tokenizer import check_same_vocabulary
 from miscible.models.writer import write_checkpoint
 from tiny import tiny_tensors, write_model
@@ -187,3 +189,92 @@ def test_other_vocabulary_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     swapped = write_model(tmp_path / "swapped", tiny_tensors(1), words=WORDS[::-1])
     with pytest.raises(IncompatibleModelsError, match="the token '.*' has id"):
         check_same_vocabulary([FolderCheckpoint(tiny_base), FolderCheckpoint(swapped)])
+
+
+def test_extents_are_the_bytes(tiny_base: Path) -> None:
+    shard(tiny_base)
+    model = FolderCheckpoint(tiny_base)
+    for name in model.tensors:
+        path, extent = model.extent(name)
+        data = path.read_bytes()[extent.offset : extent.offset + extent.info.nbytes]
+        held = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(extent.info.shape)
+        assert held.equal(model.read(name))
+    with pytest.raises(CheckpointError, match="no tensor"):
+        model.extent("absent")
+    assert MemoryCheckpoint("m", {"a": torch.ones(2)}).extent("a") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["diffusion_pytorch_model.safetensors", "sd_xl_base_1.0.safetensors", "model.fp16.safetensors"],
+)
+def test_the_only_file_of_a_folder_is_the_model(tiny_base: Path, name: str) -> None:
+    expected = FolderCheckpoint(tiny_base).tensors
+    (tiny_base / "model.safetensors").rename(tiny_base / name)
+    assert FolderCheckpoint(tiny_base).tensors == expected
+
+
+def test_shards_of_diffusers(tiny_base: Path) -> None:
+    expected = FolderCheckpoint(tiny_base).tensors
+    shard(tiny_base)
+    (tiny_base / "model.safetensors.index.json").rename(
+        tiny_base / "diffusion_pytorch_model.safetensors.index.json"
+    )
+    assert FolderCheckpoint(tiny_base).tensors == expected
+
+
+def test_files_that_are_not_one_model(tiny_base: Path) -> None:
+    weights = (tiny_base / "model.safetensors").rename(tiny_base / "a.safetensors")
+    (tiny_base / "b.safetensors").write_bytes(weights.read_bytes())
+    with pytest.raises(
+        CheckpointError, match=r"2 files of weights.*Name one of them.*a\.safetensors"
+    ):
+        FolderCheckpoint(tiny_base)
+    (tiny_base / "b.safetensors").unlink()
+    weights.rename(tiny_base / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="not complete"):
+        FolderCheckpoint(tiny_base)
+    (tiny_base / "model-00001-of-00002.safetensors").rename(tiny_base / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no weights.*BASE\+base"):
+        FolderCheckpoint(tiny_base)
+
+
+def test_a_pipeline_has_parts(tiny_base: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no weights.*Name one part.*/base"):
+        FolderCheckpoint(tiny_base.parent)
+
+
+def test_a_file_is_a_model(tiny_base: Path, tmp_path: Path) -> None:
+    model = FileCheckpoint(tiny_base / "model.safetensors")
+    assert (model.name, model.folder) == ("model", tiny_base)
+    assert model.config == FolderCheckpoint(tiny_base).config
+    assert model.fingerprint == FolderCheckpoint(tiny_base).fingerprint
+    bare = tmp_path / "bare.v1.safetensors"
+    save_file({"conv_in.weight": torch.ones(2, 2)}, bare)
+    model = FileCheckpoint(bare)
+    assert (model.name, model.config) == ("bare.v1", {})
+    assert model.read("conv_in.weight").equal(torch.ones(2, 2))
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        FileCheckpoint(tmp_path / "absent.safetensors")
+
+
+def test_files_that_change_under_us(tiny_base: Path, tmp_path: Path) -> None:
+    weights = tiny_base / "model.safetensors"
+    data = weights.read_bytes()
+    model = FolderCheckpoint(tiny_base)
+    unchanged(model)
+    stat = weights.stat()
+    weights.write_bytes(data[:-1] + b"\0")  # in place, and dated back
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: the file has changed"):
+        unchanged(model)
+    model = FileCheckpoint(weights)
+    (tiny_base / "fresh").write_bytes(data)
+    (tiny_base / "fresh").replace(weights)
+    with pytest.raises(CheckpointError, match="has changed"):
+        unchanged(model)
+    model = FileCheckpoint(weights)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        unchanged(model)
+    unchanged(MemoryCheckpoint("m", {}))

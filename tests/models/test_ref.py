@@ -2,92 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
+from fakehub import COMMIT, FakeHub, HubModel, fake_hub
 from miscible.errors import MiscibleError, ModelReferenceError
 from miscible.models import open_checkpoint
 from miscible.models.adapters import AdaptedCheckpoint
 from miscible.models.ref import is_hub_id, split_reference
 from tiny import WIDTH, tiny_tensors, write_adapter, write_model
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class FakeHub(BaseHTTPRequestHandler):
-    folder: Path
-    requests: list[str]
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def answer(self, *, body: bool) -> None:
-        self.requests.append(self.path)
-        path = self.path.partition("?")[0]
-        if path.startswith("/api/models/acme/tiny/tree/"):
-            files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40}
-                     for p in sorted(self.folder.iterdir())]  # fmt: skip
-            files += [{**files[0], "path": name} for name in ("evil.py", "pytorch_model.bin")]
-            self.json(files, body)
-            return
-        if path.startswith("/api/models/acme/tiny"):
-            siblings = [{"rfilename": p.name} for p in sorted(self.folder.iterdir())]
-            siblings += [{"rfilename": "evil.py"}, {"rfilename": "pytorch_model.bin"}]
-            self.json({"id": "acme/tiny", "sha": COMMIT, "siblings": siblings}, body)
-            return
-        prefix = f"/acme/tiny/resolve/{COMMIT}/"
-        file = self.folder / path.removeprefix(prefix)
-        if path.startswith(prefix) and file.is_file():
-            data = file.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.end_headers()
-            if body:
-                self.wfile.write(data)
-            return
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def json(self, value: object, body: bool) -> None:
-        import json
-
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
-def hub(tiny_base: Path) -> Iterator[tuple[str, list[str]]]:
-    requests: list[str] = []
-    handler = type("Handler", (FakeHub,), {"folder": tiny_base, "requests": requests})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", requests
-    server.shutdown()
+def hub(tiny_base: Path) -> Iterator[FakeHub]:
+    more = ({"rfilename": "evil.py"}, {"rfilename": "pytorch_model.bin"})
+    with fake_hub(tiny=HubModel(tiny_base, more=more)) as hub:
+        yield hub
 
 
 def ask(endpoint: str, home: Path, reference: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -111,11 +47,11 @@ def ask(endpoint: str, home: Path, reference: str, **env: str) -> subprocess.Com
     )  # fmt: skip
 
 
-def test_hub_models_are_pinned_to_a_commit(hub: tuple[str, list[str]], tmp_path: Path) -> None:
-    endpoint, requests = hub
+def test_hub_models_are_pinned_to_a_commit(hub: FakeHub, tmp_path: Path) -> None:
+    endpoint = hub.url
     online = ask(endpoint, tmp_path / "hf", "acme/tiny@main")
     assert online.stdout.split() == [COMMIT, "20"], online.stderr
-    resolved = [path for path in requests if "/resolve/" in path]
+    resolved = [served.path for served in hub.served if "/resolve/" in served.path]
     assert resolved
     assert all(COMMIT in path for path in resolved), "files are asked for by commit"
     assert not any(path.endswith((".py", ".bin")) for path in resolved), "no code, no pickles"
@@ -155,19 +91,20 @@ def test_local_folders_win_and_never_ask_the_network(
     assert not is_hub_id("./acme/tiny")
 
 
-def test_without_a_network_the_cache_answers(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+def test_without_a_network_the_cache_answers(hub: FakeHub, tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"
     home = tmp_path / "hf"
     missing = ask(closed, home, "acme/tiny")
     assert missing.stdout.startswith("ModelReferenceError acme/tiny: the model is not in the local")
     assert not missing.stderr
-    endpoint, requests = hub
+    endpoint = hub.url
     ask(endpoint, home, "acme/tiny")
     for reference in ("acme/tiny", f"acme/tiny@{COMMIT}"):
         assert ask(closed, home, reference).stdout.split() == [COMMIT, "20"]
-    requests.clear()
+    hub.served.clear()
     ask(endpoint, home, f"acme/tiny@{COMMIT}")
-    assert not [path for path in requests if path.startswith("/api/models/acme/tiny/revision")]
+    revision = "/api/models/acme/tiny/revision"
+    assert not [served for served in hub.served if served.path.startswith(revision)]
 
 
 def test_errors_of_the_transport_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,12 @@ import typer
 
 from miscible import __version__
 from miscible.cli.demo import demo
+from miscible.cli.doctor import doctor
 from miscible.cli.evaluate import evaluate
 from miscible.cli.merge import merge, methods
 from miscible.cli.output import fail
 from miscible.cli.probe import probe
+from miscible.cli.statistics import adamerge, statistics
 from miscible.cli.study import study_app
 from miscible.errors import MiscibleError
 
@@ -23,8 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(doctor)
 app.command()(merge)
 app.command()(methods)
+app.command()(statistics)
+app.command()(adamerge)
 app.command()(evaluate)
 app.command()(probe)
 app.add_typer(study_app, name="study")

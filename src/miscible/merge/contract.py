@@ -1,20 +1,24 @@
 """What a merging method is: a pure function of tensors, and the data declared beside it.
 
 A method sees one tensor of every model at a time. Its first argument says in which space it
-works: `Weights` (the tensors themselves) or `Deltas` (their differences from the base). Returning
-a `Weights` result from deltas is a type error, so a base can neither be forgotten nor added twice.
+works (`Weights` or `Deltas`, see `miscible.merge.spaces`), keyword-only arguments declare its
+parameters (see `miscible.merge.declaration`), and three more names ask the engine for something:
+
+``random``      a generator a model, whose draws belong to the element (`ElementRandom`)
+``site``        where in the model the tensor stands (`Site`)
+``statistics``  a tensor a model from its statistics file, or None (see *needs*)
 """
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
-from miscible.errors import RecipeError
+from miscible.merge.declaration import REQUIRED, Parameter, PerModel, per_model, shared
+from miscible.merge.spaces import Delta, Deltas, Site, Weight, Weights
 from miscible.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,123 +26,42 @@ if TYPE_CHECKING:
 
     from miscible.merge.ops.random import ElementRandom
 
-T = TypeVar("T")
+__all__ = [
+    "METHODS", "REQUIRED", "WRAPPERS", "Base", "Context", "Delta", "Deltas", "Laws", "MergeMethod",
+    "Parameter", "PerModel", "Site", "Weight", "Weights", "Wrapper", "merge_method", "per_model",
+    "shared", "wrapper",
+]  # fmt: skip
+
 Condition: TypeAlias = Callable[[Mapping[str, Any]], bool]
 """Of a method's parameter values, by recipe name."""
 Check: TypeAlias = Callable[[Mapping[str, Any]], str | None]
 """Returns what is wrong with a method's parameter values, as a sentence, or None."""
-PerModel: TypeAlias = Annotated[tuple[T, ...], "per model"]
-"""A parameter with one value a model, in the order of the models."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weights:
-    """One tensor of each model, all of the same shape, float32 or float64."""
-
-    tensors: tuple[torch.Tensor, ...]
-
-    def weighted_sum(self, weights: Sequence[float]) -> Weight:
-        """Return sum w_i x_i."""
-        return Weight(_weighted_sum(self.tensors, weights))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Deltas:
-    """One tensor's differences from the base, a model each, all of the same shape."""
-
-    tensors: tuple[torch.Tensor, ...]
-
-    def weighted_sum(self, weights: Sequence[float]) -> Delta:
-        """Return sum w_i d_i."""
-        return Delta(_weighted_sum(self.tensors, weights))
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self.tensors)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weight:
-    """A merged tensor."""
-
-    tensor: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Delta:
-    """A merged difference, to be added to the base by the engine."""
-
-    tensor: torch.Tensor
-
-    def scaled(self, factor: float) -> Delta:
-        """Return the difference times *factor*."""
-        return self if factor == 1.0 else Delta(self.tensor * factor)
+Function: TypeAlias = Callable[..., Weight | Delta]
 
 
 class Base(Enum):
     """What a recipe's `base_model` means to a method."""
 
     ORIGIN = "the origin of all deltas, itself not an input"
+    OPTIONAL = "the origin of all deltas if given; the weights themselves are merged without one"
     FIRST = "one of the two inputs, the one at t = 0"
     INPUT = "one more input, if given"
 
 
-class Required:
-    """Marks a parameter without a default."""
+class Laws(Enum):
+    """Laws from which a method's mathematics exempts it (see `miscible.testing`)."""
+
+    ONE_MODEL = "one model at weight 1 returns it"
+    ORDER = "model order is irrelevant"
 
 
-REQUIRED = Required()
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What the engine offers to a method besides its inputs and parameters."""
 
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A declared parameter of a method.
-
-    Attributes:
-        name: as recipes write it.
-        kind: ``float`` or ``bool``.
-        default: the value where a recipe gives none, or `REQUIRED`.
-        low, high: closed range of allowed values.
-        per_model: whether each model has its own value.
-    """
-
-    name: str
-    kind: type
-    default: Any
-    low: float = -math.inf
-    high: float = math.inf
-    per_model: bool = False
-
-    def check(self, value: Any, method: str) -> float | bool:
-        """Return *value* in the parameter's type.
-
-        Raises:
-            RecipeError: if it is of another type or out of range.
-        """
-        if self.kind is bool:
-            if isinstance(value, bool):
-                return value
-        else:
-            number = _as_number(value)
-            if number is not None and self.low <= number <= self.high:
-                return number
-        raise RecipeError(f"The {self.name!r} parameter of {method} must be {self}. Got {value!r}.")
-
-    def __str__(self) -> str:
-        if self.kind is bool:
-            return "true or false"
-        if math.isinf(self.low) and math.isinf(self.high):
-            return "a finite number"
-        return f"a number in the range [{self.low:g}, {self.high:g}]"
-
-
-def per_model(default: Any, *, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Declare a parameter with one value a model (annotate it ``PerModel[float]``)."""
-    return Parameter("", float, default, low, high, per_model=True)
-
-
-def shared(default: Any, *, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Declare a parameter with one value for all models (annotate it ``float`` or ``bool``)."""
-    return Parameter("", bool if isinstance(default, bool) else float, default, low, high)
+    site: Site
+    random: Sequence[ElementRandom] = ()
+    statistics: Sequence[torch.Tensor | None] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,14 +75,18 @@ class MergeMethod:
         parameters: by the name that recipes use.
         ignored: parameters that recipes of other tools carry and that change nothing here.
         least, most: number of inputs that it accepts.
-        random: whether it draws random numbers.
+        asks: which of ``random``, ``site`` and ``statistics`` it takes.
+        needs: kind of statistics that it works from (``fisher``, ``gram``), None without.
         averages: on weights: whether, or with what values, equal inputs are returned as they are.
         check: what values that are allowed one by one do not go together.
-        linear_in_lambda: whether the merged delta is proportional to the parameter ``lambda``.
+        streams: whether, or with what values, it is written in streamed operations alone.
+        elementwise: whether, or with what values, each element of the result depends on that
+            element alone.
+        exempt: laws that it does not obey, by its mathematics.
     """
 
     name: str
-    function: Callable[..., Weight | Delta]
+    function: Function
     summary: str
     paper: str
     space: type
@@ -168,34 +95,79 @@ class MergeMethod:
     ignored: frozenset[str]
     least: int
     most: int | None
-    random: bool
+    asks: frozenset[str] = frozenset()
+    needs: str | None = None
     averages: bool | Condition = False
     check: Check | None = None
+    streams: bool | Condition = False
+    elementwise: bool | Condition = False
+    exempt: frozenset[Laws] = frozenset()
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers."""
+        return "random" in self.asks
 
     @property
     def linear_in_lambda(self) -> bool:
+        """Whether the merged delta is proportional to the parameter ``lambda``."""
         return self.space is Deltas and "lambda" in self.parameters
 
     def keeps_what_is_common(self, values: Mapping[str, Any]) -> bool:
         """Return whether a tensor that is the same in all inputs and the base stays as it is."""
         if self.space is Deltas:
             return True  # the engine sees to it
-        return self.averages if isinstance(self.averages, bool) else self.averages(values)
+        return _holds(self.averages, values)
+
+    def can_stream(self, values: Mapping[str, Any]) -> bool:
+        """Return whether these values leave it written in streamed operations alone."""
+        return _holds(self.streams, values)
+
+    def is_elementwise(self, values: Mapping[str, Any]) -> bool:
+        """Return whether each element of the result depends on that element alone."""
+        return _holds(self.elementwise, values)
 
     def __call__(
-        self,
-        inputs: Weights | Deltas,
-        values: dict[str, Any],
-        random: Sequence[ElementRandom] = (),
+        self, inputs: Weights | Deltas, values: Mapping[str, Any], context: Context
     ) -> Weight | Delta:
         """Run the method on one tensor; *values* holds every parameter, by recipe name."""
         arguments = {_argument(name): value for name, value in values.items()}
-        if self.random:
-            arguments["random"] = tuple(random)
+        arguments |= {name: getattr(context, name) for name in self.asks}
         return self.function(inputs, **arguments)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Wrapper:
+    """Something around a method on deltas: it changes what goes in, or what comes out.
+
+    Attributes:
+        function: takes the deltas and the method (from deltas to a delta), then its parameters.
+        streams: whether it is written in streamed operations alone.
+    """
+
+    name: str
+    function: Callable[..., Delta]
+    summary: str
+    paper: str
+    parameters: dict[str, Parameter]
+    asks: frozenset[str]
+    streams: bool
+
+    def __call__(
+        self,
+        deltas: Deltas,
+        merge: Callable[[Deltas], Delta],
+        values: Mapping[str, Any],
+        context: Context,
+    ) -> Delta:
+        """Run *merge* within the wrapper."""
+        arguments = {_argument(name): value for name, value in values.items()}
+        arguments |= {name: getattr(context, name) for name in self.asks}
+        return self.function(deltas, merge, **arguments)
+
+
 METHODS: Registry[MergeMethod] = Registry("merge method", ("miscible.merge.methods",))
+WRAPPERS: Registry[Wrapper] = Registry("wrapper", ("miscible.merge.wrappers",))
 
 
 def merge_method(
@@ -206,45 +178,45 @@ def merge_method(
     least: int = 1,
     most: int | None = None,
     ignored: Sequence[str] = (),
+    needs: str | None = None,
     averages: bool | Condition = False,
     check: Check | None = None,
-) -> Callable[[Callable[..., Weight | Delta]], Callable[..., Weight | Delta]]:
+    streams: bool | Condition = False,
+    elementwise: bool | Condition = False,
+    exempt: Sequence[Laws] = (),
+) -> Callable[[Function], Function]:
     """Register a merging method; its parameters are read off the function's signature.
 
     The first argument is annotated `Weights` or `Deltas`; parameters are keyword-only and declared
-    with `per_model` or `shared`; an argument ``random`` asks for a generator a model. A trailing
-    underscore of a name is dropped (``lambda_``). A method on weights declares with *averages*
-    that it returns what all inputs have in common, always or with some values of its parameters;
-    *check* says at planning what is wrong with the values for a tensor.
+    with `per_model` or `shared`. A trailing underscore of a name is dropped (``lambda_``). With
+    ``base=Base.OPTIONAL`` the first argument is annotated ``Weights | Deltas`` and the result is of
+    the same space. See `MergeMethod` for the other arguments.
     """
 
-    def register(function: Callable[..., Weight | Delta]) -> Callable[..., Weight | Delta]:
+    def register(function: Function) -> Function:
         arguments = list(inspect.signature(function).parameters.values())
-        space = get_type_hints(function, localns=_annotation_names())[arguments[0].name]
-        declared = {
-            _recipe_name(argument.name): argument.default
-            for argument in arguments[1:]
-            if isinstance(argument.default, Parameter)
-        }
+        hints = get_type_hints(function, localns=_annotation_names())
+        space = Weights if base is Base.OPTIONAL else hints[arguments[0].name]
         METHODS.register(
             name,
             MergeMethod(
                 name=name,
                 function=function,
-                summary=inspect.cleandoc(function.__doc__ or "").partition("\n")[0],
+                summary=_summary(function),
                 paper=paper,
                 space=space,
                 base=base,
-                parameters={
-                    key: Parameter(key, p.kind, p.default, p.low, p.high, p.per_model)
-                    for key, p in declared.items()
-                },
+                parameters=_declared(arguments),
                 ignored=frozenset(ignored),
                 least=least,
                 most=most,
-                random=any(argument.name == "random" for argument in arguments),
+                asks=_asked(arguments),
+                needs=needs,
                 averages=averages,
                 check=check,
+                streams=streams,
+                elementwise=elementwise,
+                exempt=frozenset(exempt),
             ),
         )
         return function
@@ -252,34 +224,60 @@ def merge_method(
     return register
 
 
+def wrapper(
+    name: str, *, paper: str, streams: bool = False
+) -> Callable[[Callable[..., Delta]], Callable[..., Delta]]:
+    """Register a wrapper around methods on deltas: ``f(deltas, merge, *, parameters) -> Delta``."""
+
+    def register(function: Callable[..., Delta]) -> Callable[..., Delta]:
+        arguments = list(inspect.signature(function).parameters.values())
+        WRAPPERS.register(
+            name,
+            Wrapper(
+                name=name,
+                function=function,
+                summary=_summary(function),
+                paper=paper,
+                parameters=_declared(arguments),
+                asks=_asked(arguments),
+                streams=streams,
+            ),
+        )
+        return function
+
+    return register
+
+
+def _declared(arguments: Sequence[inspect.Parameter]) -> dict[str, Parameter]:
+    named = {
+        argument.name.removesuffix("_"): argument.default
+        for argument in arguments[1:]
+        if isinstance(argument.default, Parameter)
+    }
+    return {name: replace(parameter, name=name) for name, parameter in named.items()}
+
+
+def _asked(arguments: Sequence[inspect.Parameter]) -> frozenset[str]:
+    return frozenset({"random", "site", "statistics"} & {argument.name for argument in arguments})
+
+
+def _summary(function: Callable[..., object]) -> str:
+    return inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
+
+
+def _holds(condition: bool | Condition, values: Mapping[str, Any]) -> bool:
+    return condition if isinstance(condition, bool) else condition(values)
+
+
 def _annotation_names() -> dict[str, Any]:
     # Methods annotate with names that they import for type checking only.
     from miscible.merge.ops.random import ElementRandom
 
-    return {"ElementRandom": ElementRandom}
+    class _Torch:
+        Tensor = object
 
-
-def _recipe_name(argument: str) -> str:
-    return argument.removesuffix("_")
+    return {"ElementRandom": ElementRandom, "torch": _Torch}
 
 
 def _argument(name: str) -> str:
     return "lambda_" if name == "lambda" else name
-
-
-def _as_number(value: Any) -> float | None:
-    # YAML 1.1 reads 1e-3 as text, and recipes in the wild contain it.
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _weighted_sum(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    total = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total.add_(tensor, alpha=weight)
-    return total

@@ -3,114 +3,114 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from itertools import chain, count
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from miscible import __version__
-from miscible.merge.tokenizer import chat_template, template_files
-from miscible.merge.virtual import VirtualCheckpoint
-from miscible.models.adapters import AdaptedCheckpoint
+from miscible.merge.card import card_of
+from miscible.merge.engine.write import Written, write_streamed
+from miscible.merge.publishing import parent_name, public_names
+from miscible.merge.virtual import ENGINE_VERSION, VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
-from miscible.models.ref import DEMO_PREFIX, is_hub_id
-from miscible.models.writer import write_checkpoint
+from miscible.models.fingerprint import known_digest, quick_key
+from miscible.models.licence import CARD_NAME
+from miscible.models.shard import ShardRecord
+from miscible.models.writer import SHARD_BYTES
 from miscible.records import DoseRow
+
+__all__ = ["LINEAGE_NAME", "RECIPE_NAME", "public_names", "write_merge"]
 
 RECIPE_NAME = "mergekit_config.yml"
 LINEAGE_NAME = "miscible.json"
 
 
-def write_merge(merge: VirtualCheckpoint, destination: Path, doses: list[DoseRow]) -> None:
+def write_merge(
+    merge: VirtualCheckpoint,
+    destination: Path,
+    *,
+    threads: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Written:
     """Write a merge as a model folder with its recipe, lineage and card.
 
     Local paths are left out of all three: they mean nothing to others and say where their author
-    works. Models are told apart by short names, and identified by their fingerprints.
+    works. Models are told apart by short names, and identified by their contents.
+
+    Args:
+        merge: the merge.
+        destination: a folder that does not exist, or is empty.
+        threads: that compute; as many as there are processors if None.
+        shard_bytes: of one file, at most.
 
     Raises:
-        CheckpointError: see `miscible.models.writer.write_checkpoint`.
+        MiscibleError: see `miscible.merge.engine.write.write_streamed`.
     """
     public = public_names(merge.models)
-    recipe = _recipe(merge, public)
-    files = {
-        RECIPE_NAME: recipe,
-        LINEAGE_NAME: json.dumps(_lineage(merge, public, doses), indent=2) + "\n",
-        "README.md": _card(merge, destination.name, recipe, public, doses),
-    }
-    template = chat_template(merge.recipe, merge.models)
-    if template is not None:
-        files |= template_files(template, merge.folder)
-    write_checkpoint(merge, destination, files=files)
+    tokenizer = merge.tokenizer_files()
 
+    def texts(shards: Mapping[str, ShardRecord], doses: Sequence[DoseRow]) -> Mapping[str, str]:
+        recipe = _recipe(merge, public)
+        lineage = _lineage(merge, public, shards, doses)
+        return {
+            **tokenizer.texts,
+            RECIPE_NAME: recipe,
+            LINEAGE_NAME: json.dumps(lineage, indent=2) + "\n",
+            CARD_NAME: card_of(merge, destination.name, recipe, public, doses),
+        }
 
-def public_names(models: Mapping[str, Checkpoint]) -> dict[str, str]:
-    """Return a name for each reference that may be published; no two are equal."""
-    names: dict[str, str] = {}
-    for reference, model in models.items():
-        parts = [reference]
-        if isinstance(model, AdaptedCheckpoint):
-            parts = [model.base.name, model.adapter.name]
-        stem = "+".join(map(_public, parts))
-        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
-        names[reference] = next(name for name in candidates if name not in names.values())
-    return names
+    return write_streamed(
+        merge, destination, texts=texts, omitted=tuple(tokenizer.omitted), threads=threads,
+        shard_bytes=shard_bytes,
+    )  # fmt: skip
 
 
 def _recipe(merge: VirtualCheckpoint, public: Mapping[str, str]) -> str:
+    # Files of the author's machine are called by their last names.
+    recipe = merge.recipe.renamed(public).with_file_names()
     held = "".join(
-        f"#   {json.dumps(public[reference])}: {model.fingerprint}\n"
+        f"#   {json.dumps(public[reference])}: {quick_key(model)}\n"
         for reference, model in merge.models.items()
     )
-    return f"# Fingerprints of the models:\n{held}{merge.recipe.renamed(public).to_yaml()}"
+    return f"# Content keys of the models (miscible.json):\n{held}{recipe.to_yaml()}"
 
 
 def _lineage(
-    merge: VirtualCheckpoint, public: Mapping[str, str], doses: list[DoseRow]
+    merge: VirtualCheckpoint,
+    public: Mapping[str, str],
+    shards: Mapping[str, ShardRecord],
+    doses: Sequence[DoseRow],
 ) -> dict[str, object]:
     return {
         "miscible": __version__,
-        "fingerprint": merge.fingerprint,
+        "engine": ENGINE_VERSION,
+        "key": merge.quick_key,
         "method": merge.plan.method.name,
         "seed": merge.seed if merge.plan.method.random else None,
-        "models": {public[reference]: m.fingerprint for reference, m in merge.models.items()},
+        "device": merge.device,
+        "models": {public[ref]: _identity(model) for ref, model in merge.models.items()},
+        "shards": {name: {"xxh3_128": record.digest, "pieces": dict(record.pieces)}
+                   for name, record in shards.items()},
         "doses": [
-            {
-                "parent": _parent(d, public),
-                "projection": d.projection,
-                "coefficient": d.coefficient,
-            }
+            {"parent": parent_name(d, public), "projection": _finite(d.projection),
+             "coefficient": _finite(d.coefficient)}
             for d in doses
         ],
+        "warnings": list(merge.warnings),
+    }  # fmt: skip
+
+
+def _identity(model: Checkpoint) -> dict[str, object]:
+    digests = {path.name: known_digest(path) for path in sorted(model.files)}
+    return {
+        "key": quick_key(model),
+        "files": {
+            path.name: {"bytes": model.files[path].size}
+            | ({"sha256": digest} if (digest := digests[path.name]) else {})
+            for path in sorted(model.files)
+        },
     }
 
 
-def _card(
-    merge: VirtualCheckpoint,
-    title: str,
-    recipe: str,
-    public: Mapping[str, str],
-    doses: list[DoseRow],
-) -> str:
-    method = merge.plan.method
-    parents = [reference for reference in merge.models if is_hub_id(reference)]
-    listed = "".join(f"\n- {json.dumps(reference)}" for reference in parents)
-    front = f"base_model:{listed}\nbase_model_relation: merge\n" if parents else ""
-    table = "\n".join(
-        f"| `{_parent(d, public)}` | {d.projection:.3f} | {d.coefficient:.3f} |" for d in doses
-    )
-    return (
-        f"---\nlibrary_name: transformers\n{front}tags:\n- merge\n- miscible\n---\n\n"
-        f"# {title}\n\nA merge of {len(merge.models)} models by *{method.name}* ({method.paper}), "
-        f"made with miscible {__version__}.\n\n"
-        f"## Effective dose\n\n| parent | projection | coefficient |\n|---|---|---|\n{table}\n\n"
-        f"## Recipe\n\n```yaml\n{recipe}```\n"
-    )
-
-
-def _parent(dose: DoseRow, public: Mapping[str, str]) -> str:
-    return public.get(dose.parent) or _public(dose.parent)
-
-
-def _public(reference: str) -> str:
-    if reference.startswith(DEMO_PREFIX) or is_hub_id(reference):
-        return reference
-    return Path(reference).expanduser().resolve().name or "model"
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

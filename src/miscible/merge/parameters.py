@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miscible.errors import RecipeError, UnknownNameError, did_you_mean
-from miscible.merge.contract import REQUIRED, MergeMethod, Parameter
+from miscible.merge.contract import REQUIRED, MergeMethod, Parameter, Site, Wrapper
+from miscible.models.roles import ROLES
 
 _MISSING = object()
 
 
-def check_names(method: MergeMethod, *levels: Mapping[str, Any]) -> None:
-    """Refuse parameters that the method does not know.
+def check_names(method: MergeMethod | Wrapper, *levels: Mapping[str, Any]) -> None:
+    """Refuse parameters that the method or wrapper does not know.
 
     Raises:
         UnknownNameError: with a suggestion.
     """
-    known = set(method.parameters) | method.ignored
+    ignored = method.ignored if isinstance(method, MergeMethod) else frozenset()
+    known = set(method.parameters) | ignored
     for level in levels:
         for name in level:
             if name not in known:
@@ -27,8 +29,8 @@ def check_names(method: MergeMethod, *levels: Mapping[str, Any]) -> None:
 
 
 def values_for(
-    method: MergeMethod,
-    tensor: str,
+    method: MergeMethod | Wrapper,
+    site: Site,
     depth: float,
     models: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
     shared_levels: Sequence[Mapping[str, Any]],
@@ -37,7 +39,7 @@ def values_for(
 
     Args:
         method: the method.
-        tensor: name of the output tensor, for filters.
+        site: where the tensor stands, for filters by name, role and layer.
         depth: place of its layer within the slice, 0 for the first, 1 for the last; tensors
             outside the layers take 0.
         models: name of each input and its levels of parameters, innermost first.
@@ -50,36 +52,37 @@ def values_for(
     for parameter in method.parameters.values():
         if parameter.per_model:
             values[parameter.name] = tuple(
-                _value(method, parameter, tensor, depth, levels, f" for {model}")
+                _value(method, parameter, site, depth, levels, f" for {model}")
                 for model, levels in models
             )
         else:
-            values[parameter.name] = _value(method, parameter, tensor, depth, shared_levels, "")
+            values[parameter.name] = _value(method, parameter, site, depth, shared_levels, "")
     return values
 
 
 def _value(
-    method: MergeMethod,
+    method: MergeMethod | Wrapper,
     parameter: Parameter,
-    tensor: str,
+    site: Site,
     depth: float,
     levels: Sequence[Mapping[str, Any]],
     owner: str,
-) -> float | bool:
+) -> Any:
     for level in levels:
         if parameter.name in level:
-            found = _resolve(level[parameter.name], tensor, depth)
+            found = _resolve(level[parameter.name], site, depth)
             if found is not _MISSING:
                 return parameter.check(found, method.name)
     if parameter.default is REQUIRED:
         raise RecipeError(
-            f"{method.name} needs the parameter {parameter.name!r}{owner} (tensor {tensor!r}).",
+            f"{method.name} needs the parameter {parameter.name!r}{owner} "
+            f"(tensor {site.tensor!r}).",
             fix="Give it under 'parameters' of the model or of the recipe.",
         )
     return parameter.check(parameter.default, method.name)
 
 
-def _resolve(setting: Any, tensor: str, depth: float) -> Any:
+def _resolve(setting: Any, site: Site, depth: float) -> Any:
     if isinstance(setting, Mapping):
         setting = [setting]
     if not isinstance(setting, list):
@@ -90,9 +93,28 @@ def _resolve(setting: Any, tensor: str, depth: float) -> Any:
         return _interpolate(setting, depth)
     for entry in setting:
         wanted, value = _filtered(entry)
-        if wanted is None or wanted == "*" or wanted in tensor:
-            return _resolve(value, tensor, depth)
+        if wanted is None or _matches(wanted, site):
+            return _resolve(value, site, depth)
     return _MISSING
+
+
+def _matches(wanted: str, site: Site) -> bool:
+    # No tensor's name has a colon, so filters by role and layer are told from filters by name.
+    if wanted.startswith("role:"):
+        role = wanted.removeprefix("role:")
+        if role not in ROLES:
+            raise RecipeError(
+                f"there is no role {role!r} to filter by.", fix=did_you_mean(role, ROLES)
+            )
+        return site.role == role
+    if wanted.startswith("layer:"):
+        first, _, last = wanted.removeprefix("layer:").partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise RecipeError(
+                f"{wanted!r} is not a filter by layer.", fix="Write 'layer:3' or 'layer:0-5'."
+            )
+        return site.layer is not None and int(first) <= site.layer <= int(last or first)
+    return wanted == "*" or wanted in site.tensor
 
 
 def _filtered(entry: Any) -> tuple[str | None, Any]:

@@ -1,17 +1,42 @@
-"""From a recipe to the list of output tensors: which inputs, and with what parameters."""
+"""From a recipe to the list of output tensors: which inputs, and with what parameters.
+
+A tensor that only some models have is never dropped. It is merged over the models that have it, by
+the method if that can be done (the base has it, where the method needs one; enough models have it);
+otherwise those that have it are averaged, which for one alone is a copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import mul
+from typing import Any, TypeAlias
 
 from miscible.errors import IncompatibleModelsError, RecipeError
-from miscible.merge.contract import METHODS, Base, MergeMethod
+from miscible.merge.coefficients import CoefficientMap
+from miscible.merge.contract import (
+    METHODS,
+    WRAPPERS,
+    Base,
+    Deltas,
+    MergeMethod,
+    Site,
+    Weights,
+    Wrapper,
+)
 from miscible.merge.parameters import check_names, values_for
-from miscible.merge.recipe import LayerRange, Recipe, Source
+from miscible.merge.pieces import Piece, pieces_of
+from miscible.merge.recipe import Recipe, Source
 from miscible.models.checkpoint import Checkpoint
-from miscible.models.layout import input_embedding, is_output_head, place_of, stack_sizes
+from miscible.models.layout import (
+    DEFAULT,
+    Layout,
+    StackSizes,
+    depth_of,
+    input_embedding,
+    is_output_head,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +47,42 @@ class Input:
     tensor: str
 
 
+Shape: TypeAlias = Callable[[Input], tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """A tensor of the merge.
 
     Attributes:
         name: its name.
+        method: what merges it; the recipe's, unless only some models have the tensor.
         inputs: without the origin.
         origin: the base's tensor, for methods on deltas.
         values: every parameter of the method.
+        wrappers: around the method, the outermost first, with every parameter.
+        site: where in the model it stands.
+        partial: whether some of the recipe's models do not have it.
     """
 
     name: str
+    method: MergeMethod
     inputs: tuple[Input, ...]
     origin: Input | None
     values: Mapping[str, Any]
+    wrappers: tuple[tuple[Wrapper, Mapping[str, Any]], ...] = ()
+    site: Site = Site("")  # noqa: RUF009  (frozen)
+    partial: bool = False
 
     @property
     def named(self) -> tuple[Input, ...]:
         """The inputs, and the origin if there is one."""
         return self.inputs if self.origin is None else (*self.inputs, self.origin)
+
+    @property
+    def space(self) -> type:
+        """The space in which it is merged."""
+        return Weights if self.origin is None else Deltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +93,12 @@ class LayerOrigin:
     layer: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MergePlan:
     """All output tensors, in the order in which they are written.
 
     Attributes:
-        method: the merging method.
+        method: the recipe's merging method.
         outputs: by name.
         layer_origins: with slices, for each layer of the merge the layer of the first source that
             it is made from; else None.
@@ -76,179 +117,258 @@ class MergePlan:
         """Number of layers where slices change it, else None."""
         return None if self.layer_origins is None else len(self.layer_origins)
 
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    sources: Sequence[Source]
-    parameters: Mapping[str, Any]
-    ranges: Mapping[str, LayerRange] | None
-    start: int
-    lengths: Mapping[str, int]  # of each stack of layers
+    @cached_property
+    def partial(self) -> tuple[str, ...]:
+        """Names of the tensors that only some models have."""
+        return tuple(name for name, output in self.outputs.items() if output.partial)
 
 
-def plan_merge(recipe: Recipe, models: Mapping[str, Checkpoint]) -> MergePlan:
+def plan_merge(
+    recipe: Recipe,
+    models: Mapping[str, Checkpoint],
+    *,
+    shape: Shape | None = None,
+    coefficients: CoefficientMap | None = None,
+) -> MergePlan:
     """Plan a merge from headers alone.
 
     Args:
         recipe: the recipe.
         models: every reference of the recipe, opened.
+        shape: of an input, where it is not as stored (aligned vocabularies).
+        coefficients: factors on the models' weights.
 
     Raises:
         RecipeError, UnknownNameError: if the recipe cannot be carried out.
         IncompatibleModelsError: if tensors do not fit together.
     """
-    method = METHODS.get(recipe.merge_method)
-    check_names(method, recipe.parameters, *(s.parameters for s in recipe.sources()))
-    pieces = _pieces(recipe, models)
-    for piece in pieces:
-        check_names(method, piece.parameters)
-        _check_inputs(recipe, method, piece)
-    outputs: dict[str, Output] = {}
-    untied = False
-    for number, piece in enumerate(pieces):
-        last = number == len(pieces) - 1
-        for name, inputs in _names(recipe, piece, models, first=number == 0, last=last):
-            output = _output(recipe, method, piece, name, inputs, models)
-            untied |= any(is_output_head(name) and i.tensor != name for i in output.inputs)
-            outputs[name] = output
-    template = recipe.base_model or pieces[0].sources[0].model
-    return MergePlan(method, outputs, _layer_origins(pieces), untied, template)
+    return _Planner(recipe, models, shape, coefficients).plan()
 
 
-def _layer_origins(pieces: Sequence[_Piece]) -> tuple[LayerOrigin, ...] | None:
-    origins: list[LayerOrigin] = []
-    for piece in pieces:
-        if piece.ranges is None:
-            return None
-        first = piece.sources[0].model
-        origins += [LayerOrigin(first, layer) for layer in range(*piece.ranges[first])]
-    return tuple(origins)
+class _Planner:
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: Mapping[str, Checkpoint],
+        shape: Shape | None,
+        coefficients: CoefficientMap | None,
+    ) -> None:
+        self._shape = shape or (lambda i: models[i.model].tensors[i.tensor].shape)
+        self.recipe, self.models, self.coefficients = recipe, models, coefficients
+        self.method = METHODS.get(recipe.merge_method)
+        override = recipe.layout
+        self.layout = DEFAULT if override is None else Layout(override.layers, override.roles)
+        self.wrappers = [(WRAPPERS.get(name), values) for name, values in recipe.wrappers()]
+        for wrapper, values in self.wrappers:
+            check_names(wrapper, values)
+        self.pieces = pieces_of(recipe, models, self.layout)
 
+    def plan(self) -> MergePlan:
+        for piece in self.pieces:
+            levels = (*piece.levels, *(source.parameters for source in piece.sources))
+            check_names(self.method, *levels)
+            self._check_inputs(piece)
+        outputs: dict[str, Output] = {}
+        untied = False
+        for piece in self.pieces:
+            sizes = self._sizes(piece)
+            levels_of = [(s.parameters, *piece.levels) for s in self._inputs(piece)]
+            for name, found in self._names(piece):
+                output = self._output(piece, name, found, sizes, levels_of)
+                untied |= is_output_head(name) and any(i.tensor != name for i in output.inputs)
+                outputs[name] = output
+        template = self.recipe.base_model or self.pieces[0].sources[0].model
+        self._check_complete(outputs, template)
+        return MergePlan(self.method, outputs, self._layer_origins(), untied, template)
 
-def _pieces(recipe: Recipe, models: Mapping[str, Checkpoint]) -> list[_Piece]:
-    if recipe.models is not None:
-        if not recipe.models:
-            raise RecipeError("'models' is empty.")
-        sizes = stack_sizes(models[recipe.models[0].model].tensors)
-        return [_Piece(recipe.models, {}, None, 0, sizes)]
-    pieces: list[_Piece] = []
-    start = 0
-    for piece in recipe.slices or []:
-        ranges = {s.model: _checked_range(s, models[s.model]) for s in piece.sources}
-        found = {end - begin for begin, end in ranges.values()}
-        if len(found) != 1:
-            raise RecipeError(f"the sources of a slice differ in length: {sorted(found)}.")
-        length = found.pop()
-        stack = next(iter(stack_sizes(models[piece.sources[0].model].tensors)))
-        pieces.append(_Piece(piece.sources, piece.parameters, ranges, start, {stack: length}))
-        start += length
-    if not pieces:
-        raise RecipeError("'slices' is empty.")
-    return pieces
-
-
-def _checked_range(source: Source, model: Checkpoint) -> LayerRange:
-    sizes = stack_sizes(model.tensors)
-    if len(sizes) != 1:
-        raise RecipeError(f"slices need a model with one stack of layers, {model.name} has "
-                          f"{len(sizes)}.")  # fmt: skip
-    size = next(iter(sizes.values()))
-    begin, end = source.layer_range or (0, size)
-    if not begin <= end <= size:
-        raise RecipeError(
-            f"layer_range [{begin}, {end}] does not lie within the {size} layers of {model.name}."
-        )
-    return begin, end
-
-
-def _check_inputs(recipe: Recipe, method: MergeMethod, piece: _Piece) -> None:
-    inputs = _input_sources(recipe, method, piece)
-    seen: set[str] = set()
-    for source in piece.sources:
-        if source.model in seen:
+    def _check_complete(self, outputs: Mapping[str, Output], template: str) -> None:
+        if self.recipe.modules is None:
+            return
+        left = [name for name in self.models[template].tensors if name not in outputs]
+        if left and self._layer_origins() is None:
             raise RecipeError(
-                f"{source.model!r} is listed twice.", fix="Add its weights up into one entry."
+                f"{len(left)} tensors of {template} are in no module, such as {left[0]!r}.",
+                fix="Add a module for them, or one named 'default' for all the rest.",
             )
-        seen.add(source.model)
-    if method.base is not Base.INPUT and not recipe.base_model:
-        raise RecipeError(f"{method.name} needs a 'base_model' ({method.base.value}).")
-    enough = len(inputs) >= method.least
-    if not enough or (method.most is not None and len(inputs) > method.most):
-        wanted = (
-            f"exactly {method.least}" if method.least == method.most else f"at least {method.least}"
-        )
+
+    def _layer_origins(self) -> tuple[LayerOrigin, ...] | None:
+        origins: list[LayerOrigin] = []
+        for piece in self.pieces:
+            if piece.ranges is None:
+                continue
+            first = piece.sources[0].model
+            origins += [LayerOrigin(first, layer) for layer in range(*piece.ranges[first])]
+        return tuple(origins) or None
+
+    def _sizes(self, piece: Piece) -> StackSizes:
+        if piece.ranges is not None:
+            assert piece.stack is not None
+            return StackSizes({piece.stack: piece.length}, {})
+        return self.layout.stack_sizes(self.models[piece.sources[0].model].tensors)
+
+    def _check_inputs(self, piece: Piece) -> None:
+        inputs = self._inputs(piece)
+        seen: set[str] = set()
+        for source in piece.sources:
+            if source.model in seen:
+                raise RecipeError(
+                    f"{source.model!r} is listed twice.", fix="Add its weights up into one entry."
+                )
+            seen.add(source.model)
+        method, base = self.method, self.recipe.base_model
+        if method.base is Base.FIRST and piece.ranges is not None and base not in seen:
+            raise RecipeError(f"{method.name} needs its base {base} among the sources of a slice.")
+        if method.base in (Base.ORIGIN, Base.FIRST) and not base:
+            raise RecipeError(f"{method.name} needs a 'base_model' ({method.base.value}).")
+        if self.wrappers and (method.space is Weights and method.base is not Base.OPTIONAL):
+            raise RecipeError(
+                f"{self.wrappers[0][0].name!r} wraps methods on task vectors, {method.name} works "
+                "on weights."
+            )
+        self._check_count(inputs)
+
+    def _check_count(self, inputs: Sequence[Source]) -> None:
+        method = self.method
+        enough = len(inputs) >= method.least
+        if enough and (method.most is None or len(inputs) <= method.most):
+            return
+        exact = method.least == method.most
+        wanted = f"exactly {method.least}" if exact else f"at least {method.least}"
+        if enough and not exact:
+            wanted = f"at most {method.most}"
         raise RecipeError(
             f"{method.name} takes {wanted} models, the recipe gives {len(inputs)} "
             f"({', '.join(source.model for source in inputs)})."
         )
 
+    def _inputs(self, piece: Piece) -> list[Source]:
+        base = self.recipe.base_model
+        others = [source for source in piece.sources if source.model != base]
+        if self.method.base in (Base.ORIGIN, Base.OPTIONAL) or base is None:
+            return others
+        if self.method.base is Base.INPUT and any(s.model == base for s in piece.sources):
+            return list(piece.sources)
+        own = next((source for source in piece.sources if source.model == base), None)
+        return [own or Source(model=base), *others]
 
-def _input_sources(recipe: Recipe, method: MergeMethod, piece: _Piece) -> list[Source]:
-    base = recipe.base_model
-    others = [source for source in piece.sources if source.model != base]
-    if method.base is Base.ORIGIN or base is None:
-        return others
-    if method.base is Base.INPUT and any(source.model == base for source in piece.sources):
-        return list(piece.sources)
-    own = next((source for source in piece.sources if source.model == base), None)
-    return [own or Source(model=base), *others]
+    def _names(self, piece: Piece) -> Iterator[tuple[str, dict[str, str]]]:
+        # Output name -> name in each source, for the tensors that this piece contributes.
+        wanted: dict[str, dict[str, str]] = {}
+        sources = list(piece.sources)
+        base = self.recipe.base_model
+        if piece.ranges is None and base and all(source.model != base for source in sources):
+            sources.append(Source(model=base))
+        for source in sources:
+            for name in self.models[source.model].tensors:
+                called = piece.output_name(name, self.layout.place_of(name), source.model)
+                if called is not None:
+                    wanted.setdefault(called, {})[source.model] = name
+        yield from wanted.items()
 
+    def _output(
+        self,
+        piece: Piece,
+        name: str,
+        found: Mapping[str, str],
+        sizes: StackSizes,
+        levels: Sequence[tuple[Mapping[str, Any], ...]],
+    ) -> Output:
+        sources = self._inputs(piece)
+        named = [(n, s, self._tensor(name, s.model, found)) for n, s in enumerate(sources)]
+        held = [(n, s, Input(s.model, t)) for n, s, t in named if t is not None]
+        origin = self._origin(name, found)
+        site = self._site(name, piece, sizes)
+        partial = len(held) < len(sources)
+        able = len(held) >= self.method.least and (
+            origin is not None or not self._needs_origin or self.recipe.base_model is None
+        )
+        if not held or not able:
+            inputs = tuple(i for _, _, i in held) or ((origin,) if origin else ())
+            output = self._average(name, inputs, site)
+        else:
+            depth = self._gradient_depth(name, piece, sizes)
+            models = [(s.model, levels[n]) for n, s, _ in held]
+            common = (_common_level(self.method, sources), *piece.levels)
+            values = values_for(self.method, site, depth, models, common)
+            if self.coefficients is not None and "weight" in values:
+                factors = [self.coefficients.factor(model, name) for model, _ in models]
+                values["weight"] = tuple(map(mul, values["weight"], factors))
+            wrong = self.method.check(values) if self.method.check else None
+            if wrong:
+                raise RecipeError(wrong, where=f"tensor {name!r}")
+            wrappers = tuple(
+                (wrapper, values_for(wrapper, site, depth, [], (own,)))
+                for wrapper, own in self.wrappers
+            )
+            inputs = tuple(i for _, _, i in held)
+            output = Output(name, self.method, inputs, origin, values, wrappers, site, partial)
+        self._check_shapes(output)
+        return output
 
-def _names(
-    recipe: Recipe, piece: _Piece, models: Mapping[str, Checkpoint], *, first: bool, last: bool
-) -> list[tuple[str, dict[str, str]]]:
-    # Output name -> name in each source, for the tensors that this piece contributes.
-    wanted: dict[str, dict[str, str]] = {}
-    sources = list(piece.sources)
-    if piece.ranges is None and recipe.base_model:
-        sources += [Source(model=recipe.base_model)]
-    for source in sources:
-        for name in models[source.model].tensors:
-            place = place_of(name)
-            if place.index is None or piece.ranges is None:
-                if piece.ranges is None or (first if place.first else last):
-                    wanted.setdefault(name, {})[source.model] = name
-                continue
-            begin, end = piece.ranges[source.model]
-            if begin <= place.index < end:
-                number = place.index - begin + piece.start
-                wanted.setdefault(f"{place.stack}{number}{place.rest}", {})[source.model] = name
-    return list(wanted.items())
+    def _average(self, name: str, inputs: tuple[Input, ...], site: Site) -> Output:
+        linear = METHODS.get("linear")
+        values = {"weight": (1.0,) * len(inputs), "normalize": True}
+        return Output(name, linear, inputs, None, values, (), site, partial=True)
 
+    @property
+    def _needs_origin(self) -> bool:
+        return self.method.base in (Base.ORIGIN, Base.OPTIONAL)
 
-def _output(
-    recipe: Recipe,
-    method: MergeMethod,
-    piece: _Piece,
-    name: str,
-    found: Mapping[str, str],
-    models: Mapping[str, Checkpoint],
-) -> Output:
-    sources = _input_sources(recipe, method, piece)
-    inputs = tuple(
-        Input(s.model, found.get(s.model) or _stand_in(name, models[s.model], found))
-        for s in sources
-    )
-    origin = None
-    if method.base is Base.ORIGIN and recipe.base_model:
-        base = recipe.base_model
-        origin_name = found.get(base) or next(iter(found.values()))
-        if origin_name not in models[base].tensors:
-            origin_name = _stand_in(name, models[base], found)
-        origin = Input(base, origin_name)
-    values = values_for(
-        method,
-        name,
-        _depth(name, piece),
-        [(s.model, (s.parameters, piece.parameters, recipe.parameters)) for s in sources],
-        (_common_level(method, sources), piece.parameters, recipe.parameters),
-    )
-    wrong = method.check(values) if method.check else None
-    if wrong:
-        raise RecipeError(wrong, where=f"tensor {name!r}")
-    output = Output(name, inputs, origin, values)
-    _check_shapes(name, output.named, models)
-    return output
+    def _origin(self, name: str, found: Mapping[str, str]) -> Input | None:
+        base = self.recipe.base_model
+        if base is None or not self._needs_origin:
+            return None
+        if self.pieces[0].ranges is not None and found and base not in found:
+            name = next(iter(found.values()))  # a layer goes by its number in the first source
+        tensor = found.get(base) or self._by_name(name, base)
+        return None if tensor is None else Input(base, tensor)
+
+    def _tensor(self, name: str, model: str, found: Mapping[str, str]) -> str | None:
+        if model in found:
+            return found[model]
+        # A model that is no source of its own (the base of slerp) is found by name.
+        return self._by_name(name, model) if is_output_head(name) or not found else None
+
+    def _by_name(self, name: str, model: str) -> str | None:
+        tensors = self.models[model].tensors
+        if name in tensors:
+            return name
+        # A tied head is the embedding.
+        if is_output_head(name) and not any(map(is_output_head, tensors)):
+            return input_embedding(tensors)
+        return None
+
+    def _site(self, name: str, piece: Piece, sizes: StackSizes) -> Site:
+        place = self.layout.place_of(name)
+        if place.index is None or place.stack is None:
+            return Site(name, None, 0, depth_of(place, sizes), place.role)
+        local = replace(place, index=place.index - piece.start)
+        return Site(
+            name, place.index, sizes.get(place.stack, 0), depth_of(local, sizes), place.role
+        )
+
+    def _gradient_depth(self, name: str, piece: Piece, sizes: StackSizes) -> float:
+        # Embeddings, final norm and head take a gradient's first value, as in mergekit.
+        place = self.layout.place_of(name)
+        if place.index is None or place.stack is None:
+            return 0.0
+        length = sizes.get(place.stack, 0)
+        return (place.index - piece.start) / (length - 1) if length > 1 else 1.0
+
+    def _check_shapes(self, output: Output) -> None:
+        shapes = [(i.model, self._shape(i)) for i in output.named]
+        first_model, first = shapes[0]
+        for model, shape in shapes[1:]:
+            if shape != first:
+                vocabulary = output.site.role in ("embedding", "head")
+                raise IncompatibleModelsError(
+                    f"tensor {output.name!r} has shape {first} in {first_model} and "
+                    f"{shape} in {model}"
+                    + ("; their vocabularies differ in size." if vocabulary else "."),
+                    fix="Give 'tokenizer: {source: union}' (or 'base') to match rows by token."
+                    if vocabulary
+                    else "The models must have the same architecture.",
+                )
 
 
 def _common_level(method: MergeMethod, sources: Sequence[Source]) -> Mapping[str, Any]:
@@ -266,39 +386,3 @@ def _common_level(method: MergeMethod, sources: Sequence[Source]) -> Mapping[str
                     fix="Give it once, under the recipe's 'parameters'.",
                 )
     return {name: source.parameters[name] for name, source in givers.items()}
-
-
-def _depth(name: str, piece: _Piece) -> float:
-    place = place_of(name)
-    if place.index is None or place.stack is None:
-        return 0.0
-    length = piece.lengths.get(place.stack, 0)
-    return (place.index - piece.start) / (length - 1) if length > 1 else 1.0
-
-
-def _stand_in(name: str, model: Checkpoint, found: Mapping[str, str]) -> str:
-    embedding = input_embedding(model.tensors)
-    if is_output_head(name) and embedding is not None:
-        return embedding  # a tied head is the embedding
-    raise IncompatibleModelsError(
-        f"tensor {name!r} is missing, {next(iter(found))} has it.",
-        where=model.name,
-        fix="The models must have the same architecture.",
-    )
-
-
-def _check_shapes(name: str, inputs: Sequence[Input], models: Mapping[str, Checkpoint]) -> None:
-    infos = [(i.model, models[i.model].tensors[i.tensor]) for i in inputs]
-    first_model, first = infos[0]
-    for model, info in infos[1:]:
-        if info.shape != first.shape:
-            advice = (
-                "Their vocabularies differ in size, and their rows cannot be matched yet."
-                if place_of(name).first or is_output_head(name)
-                else "The models must have the same architecture."
-            )
-            raise IncompatibleModelsError(
-                f"tensor {name!r} has shape {first.shape} in {first_model} and {info.shape} in "
-                f"{model}.",
-                fix=advice,
-            )

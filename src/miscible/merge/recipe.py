@@ -15,6 +15,7 @@ Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 Parameters: TypeAlias = dict[str, Any]
 LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
+_FILE_KEYS = ("statistics", "coefficients")
 _REFERENCE_KEYS = ("model", "base_model", "tokenizer_source", "source")
 
 
@@ -24,6 +25,10 @@ class Source(Strict):
     model: str
     parameters: Parameters = {}
     layer_range: LayerRange | None = None
+    statistics: str | None = None
+    """Statistics file of the model, for methods that need one."""
+    align: Literal["git_rebasin"] | None = None
+    """How the model's neurons are permuted to match the base (or first model) beforehand."""
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -36,6 +41,26 @@ class Slice(Strict):
 
     sources: list[Source] = Field(min_length=1)
     parameters: Parameters = {}
+
+
+class Module(Strict):
+    """A part of a model of several (a vision tower, a text decoder), merged on its own."""
+
+    models: list[Source] | None = None
+    slices: list[Slice] | None = None
+    parameters: Parameters = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_name_models(self) -> Module:
+        _check_one_way(self, ("models", "slices"))
+        return self
+
+
+class LayoutOverride(Strict):
+    """What a recipe says about an architecture whose names do not follow the rules."""
+
+    layers: str | list[str] = []
+    roles: dict[str, str] = {}
 
 
 class Tokenizer(Strict):
@@ -55,7 +80,7 @@ class Recipe(Strict):
     merge_method: str
     models: list[Source] | None = None
     slices: list[Slice] | None = None
-    modules: dict[str, Any] | None = None
+    modules: dict[str, Module] | None = None
     base_model: str | None = None
     parameters: Parameters = {}
     dtype: Dtype | None = None
@@ -63,6 +88,11 @@ class Recipe(Strict):
     tokenizer_source: str | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
+    wrap: list[str | dict[str, Parameters | None]] = []
+    """Wrappers around the method, the outermost first: names, or a name with its parameters."""
+    coefficients: str | None = None
+    """File of factors on the models' weights, by layer or tensor."""
+    layout: LayoutOverride | None = None
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -71,20 +101,37 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _one_way_to_name_models(self) -> Recipe:
-        given = [key for key in ("models", "slices", "modules") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"exactly one of 'models', 'slices' and 'modules' is needed, got {given or 'none'}"
-            )
-        if self.modules is not None:
-            raise ValueError("'modules' is not supported yet; use 'models' or 'slices'")
-        if self.models is not None and any(source.layer_range for source in self.models):
-            raise ValueError("'layer_range' belongs into 'slices'")
+        _check_one_way(self, ("models", "slices", "modules"))
         return self
+
+    def wrappers(self) -> list[tuple[str, Parameters]]:
+        """Return name and parameters of every wrapper, the outermost first.
+
+        Raises:
+            RecipeError: if an entry names more than one.
+        """
+        found: list[tuple[str, Parameters]] = []
+        for entry in self.wrap:
+            if isinstance(entry, str):
+                found.append((entry, {}))
+                continue
+            if len(entry) != 1:
+                raise RecipeError(
+                    f"an entry of 'wrap' names one wrapper, this one {sorted(entry)}.",
+                    fix="Begin a list item for each.",
+                )
+            ((name, parameters),) = entry.items()
+            found.append((name, parameters or {}))
+        return found
 
     def sources(self) -> list[Source]:
         """Return every source of the recipe, in order."""
-        return self.models or [s for piece in self.slices or [] for s in piece.sources]
+        parts: list[Recipe | Module] = [self, *(self.modules or {}).values()]
+        return [
+            source
+            for part in parts
+            for source in [*(part.models or []), *(s for p in part.slices or [] for s in p.sources)]
+        ]
 
     def references(self) -> list[str]:
         """Return every model reference once: the base, then the others in order."""
@@ -106,6 +153,22 @@ class Recipe(Strict):
 
         return Recipe.model_validate(rename(self.model_dump()))
 
+    def with_file_names(self) -> Recipe:
+        """Return the recipe with statistics and coefficient files called by their last names."""
+        plain = self.model_dump()
+
+        def shorten(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {
+                    key: Path(item).name
+                    if key in _FILE_KEYS and isinstance(item, str)
+                    else shorten(item)
+                    for key, item in value.items()
+                }
+            return [shorten(item) for item in value] if isinstance(value, list) else value
+
+        return Recipe.model_validate(shorten(plain))
+
     def to_yaml(self) -> str:
         """Return the recipe as YAML that mergekit reads too."""
         import yaml
@@ -126,6 +189,15 @@ def read_recipe(path: Path) -> Recipe:
 def parse_recipe(text: str, source: str = "<recipe>") -> Recipe:
     """Parse a recipe; see `read_recipe`."""
     return _validated(parse_yaml(text, source))
+
+
+def _check_one_way(part: Recipe | Module, keys: tuple[str, ...]) -> None:
+    given = [key for key in keys if getattr(part, key) is not None]
+    if len(given) != 1:
+        wanted = f"{', '.join(map(repr, keys[:-1]))} and {keys[-1]!r}"
+        raise ValueError(f"exactly one of {wanted} is needed, got {given or 'none'}")
+    if part.models is not None and any(source.layer_range for source in part.models):
+        raise ValueError("'layer_range' belongs into 'slices'")
 
 
 def _validated(document: Document) -> Recipe:

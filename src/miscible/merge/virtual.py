@@ -11,25 +11,42 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscible.errors import IncompatibleModelsError, MiscibleError
+from miscible.errors import IncompatibleModelsError
 from miscible.keys import content_key
-from miscible.merge.contract import Deltas, Weights
+from miscible.merge.contract import Context
 from miscible.merge.degenerate import degeneracies
+from miscible.merge.dense import copy_of_equals, merge_dense
+from miscible.merge.inputs import Inputs, torch_dtype
+from miscible.merge.opening import Opened, open_recipe
 from miscible.merge.ops.random import ElementRandom
-from miscible.merge.plan import Input, Output, plan_merge
+from miscible.merge.plan import Output, plan_merge
 from miscible.merge.recipe import Recipe
 from miscible.merge.restack import restacked
-from miscible.merge.tokenizer import check_chat_template, tokenizer_reference
-from miscible.models.adapters import AdaptedCheckpoint
-from miscible.models.checkpoint import Checkpoint
+from miscible.merge.tokenizer import (
+    TokenizerFiles,
+    check_chat_template,
+    tokenizer_files,
+    tokenizer_reference,
+    vocabulary_config,
+)
+from miscible.models.checkpoint import Checkpoint, FileState
 from miscible.models.delta import LowRank
-from miscible.models.formats.safetensors import SAFETENSORS_NAMES, TORCH_NAMES, TensorInfo
-from miscible.models.ref import open_checkpoint
+from miscible.models.fingerprint import quick_key
+from miscible.models.formats.safetensors import (
+    SAFETENSORS_NAMES,
+    TORCH_NAMES,
+    Extent,
+    TensorInfo,
+    promoted,
+)
 
 if TYPE_CHECKING:
     import torch
 
-ENGINE_VERSION = 1
+    from miscible.merge.engine.passes import Pool, Seen, Write
+    from miscible.merge.engine.sources import OpenFiles
+
+ENGINE_VERSION = 2
 """Part of every merge's fingerprint; raised when the same recipe would give other weights."""
 
 
@@ -42,6 +59,7 @@ class VirtualCheckpoint:
         name: how messages and tables call the merge.
         seed: of the methods that draw random numbers.
         device: where tensors are computed; results are returned on the CPU.
+        opened: statistics and coefficients that the recipe names, opened.
 
     Raises:
         RecipeError, UnknownNameError: if the recipe cannot be carried out.
@@ -56,10 +74,19 @@ class VirtualCheckpoint:
         name: str = "merge",
         seed: int = 0,
         device: str = "cpu",
+        opened: Opened | None = None,
     ) -> None:
+        from miscible.merge.embeddings import align
+
         self.recipe, self.models, self.name = recipe, models, name
         self.seed, self.device = seed, device
-        self.plan = plan_merge(recipe, models)
+        self.opened = opened or Opened(models)
+        template = recipe.base_model or recipe.sources()[0].model
+        self.alignment = align(recipe, models, template)
+        self.inputs = Inputs(models, dtype=recipe.dtype, alignment=self.alignment, device=device)
+        self.plan = plan_merge(
+            recipe, models, shape=self.inputs.shape, coefficients=self.opened.coefficients
+        )
         check_chat_template(recipe)
         self._tokenizer = tokenizer_reference(recipe, models, self.plan.template)
 
@@ -73,22 +100,36 @@ class VirtualCheckpoint:
         device: str = "cpu",
         relative_to: Path | None = None,
     ) -> VirtualCheckpoint:
-        """Open the models that a recipe names and plan the merge."""
-        models = {
-            reference: open_checkpoint(reference, relative_to=relative_to)
-            for reference in recipe.references()
-        }
-        return cls(recipe, models, name=name, seed=seed, device=device)
+        """Open the models and files that a recipe names and plan the merge."""
+        opened = open_recipe(recipe, relative_to)
+        return cls(recipe, opened.models, name=name, seed=seed, device=device, opened=opened)
 
     @property
     def folder(self) -> Path:
         """The folder of the model whose tokenizer the merge takes."""
         return self.models[self._tokenizer].folder
 
+    @property
+    def files(self) -> Mapping[Path, FileState]:
+        """All files that are read."""
+        return {
+            path: state for model in self.models.values() for path, state in model.files.items()
+        }
+
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on what makes the merge less than its recipe looks like; reads fingerprints."""
-        return tuple(degeneracies(self.recipe, self.plan.method, self.models))
+        """Sentences on what makes the merge less than its recipe looks like."""
+        found = list(degeneracies(self.recipe, self.plan.method, self.models, self._same_weights))
+        if self.plan.partial:
+            more = ", ..." if len(self.plan.partial) > 3 else ""
+            found.append(
+                f"{len(self.plan.partial)} tensors are in only some of the models and are merged "
+                f"over those that have them ({', '.join(self.plan.partial[:3])}{more})."
+            )
+        return (*found, *(self.alignment.warnings if self.alignment else ()))
+
+    def _same_weights(self, one: Checkpoint, other: Checkpoint) -> bool:
+        return (bool(one.files) and one.files == other.files) or quick_key(one) == quick_key(other)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -98,11 +139,21 @@ class VirtualCheckpoint:
             config |= restacked(config, self.plan.layer_origins, self.models)
         if self.plan.untied:
             config["tie_word_embeddings"] = False
+        if self.alignment is not None:
+            config = dict(
+                vocabulary_config(
+                    config, self.models, self.plan.template, self._tokenizer, self.alignment
+                )
+            )
         dtypes = {info.dtype for info in self.tensors.values() if info.floating}
         if len(dtypes) == 1:
             config.pop("torch_dtype", None)
             config["dtype"] = TORCH_NAMES[dtypes.pop()]
         return config
+
+    def tokenizer_files(self) -> TokenizerFiles:
+        """Return how the merge's tokenizer files differ from those in `folder`."""
+        return tokenizer_files(self.recipe, self.models, self._tokenizer, self.alignment)
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -111,15 +162,25 @@ class VirtualCheckpoint:
     @cached_property
     def fingerprint(self) -> str:
         """A content key of the weights: recipe, contents of the inputs, seed."""
-        alias = {reference: model.fingerprint for reference, model in self.models.items()}
+        return self._key({ref: model.fingerprint for ref, model in self.models.items()})
+
+    @cached_property
+    def quick_key(self) -> str:
+        """The fingerprint by samples of the inputs' contents, which costs no time."""
+        return self._key({ref: quick_key(model) for ref, model in self.models.items()})
+
+    def _key(self, alias: Mapping[str, str]) -> str:
         # A fingerprint depends on what the models contain, not on where they lie.
         plain = self.recipe.renamed(alias).model_dump(
-            exclude={"tokenizer_source", "tokenizer", "chat_template"}, exclude_none=True
-        )
+            exclude={"tokenizer_source", "tokenizer", "chat_template", "coefficients"},
+            exclude_none=True, exclude_defaults=True,
+        )  # fmt: skip
         return content_key(
             engine=ENGINE_VERSION,
             recipe=plain,
             seed=self.seed if self.plan.method.random else None,
+            alignment=None if self.alignment is None else self.alignment.key,
+            opened=self.opened.key,
         )
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -130,21 +191,78 @@ class VirtualCheckpoint:
         """
         import torch
 
-        output = self.plan.outputs.get(name)
-        if output is None:
-            raise IncompatibleModelsError(f"there is no tensor {name!r}.", where=self.name)
-        target = dtype or getattr(torch, TORCH_NAMES[self.tensors[name].dtype])
-        if not self.tensors[name].floating:
-            return self._copy_equal(output).to(target)
-        wide = self._wide(output)
-        if self.plan.method.space is Weights:
-            inputs = Weights(tuple(self._exact(i, wide) for i in output.inputs))
-            return self._run(output, inputs).to("cpu", target)
-        base, deltas = self._deltas(output, wide)
-        return base.add_(self._run(output, deltas)).to("cpu", target)
+        from miscible.merge.engine.tensor import STREAMED, can_stream
+
+        output = self._output(name)
+        info = self.tensors[name]
+        target = dtype or torch_dtype(info.dtype)
+        if not info.floating:
+            return copy_of_equals(self.inputs, output).to(target)
+        stored = SAFETENSORS_NAMES[str(target).removeprefix("torch.")]
+        if stored in STREAMED and can_stream(self.inputs, output):
+            result = torch.empty(info.shape, dtype=target)
+            self.stream_into(result, name)
+            return result
+        return merge_dense(self.inputs, output, self.context(output)).to("cpu", target)
+
+    def stream_into(self, tensor: torch.Tensor, name: str) -> None:
+        """Compute one tensor that can be streamed into *tensor*, contiguous and on the CPU."""
+        import torch
+
+        from miscible.merge.engine.sources import OpenFiles
+
+        flat = tensor.flatten().view(torch.uint8).numpy()
+        width = tensor.element_size()
+
+        def write(start: int, data: memoryview) -> None:
+            flat[start * width : start * width + len(data)] = data
+
+        with OpenFiles() as files:
+            stored = SAFETENSORS_NAMES[str(tensor.dtype).removeprefix("torch.")]
+            self.stream(name, write, files, dtype=stored)
+
+    def stream(
+        self,
+        name: str,
+        write: Write,
+        files: OpenFiles,
+        *,
+        dtype: str | None = None,
+        pool: Pool | None = None,
+        seen: Seen | None = None,
+    ) -> None:
+        """Compute one tensor and hand its bytes to *write* in chunks, in any order."""
+        from miscible.merge.engine.tensor import can_stream, show_tensor, stream_tensor
+
+        output, info = self._output(name), self.tensors[name]
+        if info.floating and can_stream(self.inputs, output):
+            stream_tensor(
+                self.inputs, output, self.context(output), dtype or info.dtype, files, write,
+                pool=pool, seen=seen,
+            )  # fmt: skip
+            return
+        import torch
+
+        tensor = self.read(name).contiguous()
+        if not info.nbytes:
+            return
+        data = tensor.flatten().view(torch.uint8).numpy().data
+        if seen is not None:
+            show_tensor(self.inputs, output, data, info.dtype, files, seen)
+        write(0, data)
+
+    def streams(self, name: str) -> bool:
+        """Return whether a tensor is computed chunk by chunk."""
+        from miscible.merge.engine.tensor import can_stream
+
+        return self.tensors[name].floating and can_stream(self.inputs, self._output(name))
 
     def low_rank_delta(self, name: str, base: Checkpoint) -> LowRank | None:
         """Return None: the engine keeps no factors of a merge."""
+        return None
+
+    def extent(self, name: str) -> tuple[Path, Extent] | None:
+        """Return None: a merge lies in no file."""
         return None
 
     def dose_reference(self) -> tuple[Checkpoint, dict[str, Checkpoint]]:
@@ -156,66 +274,24 @@ class VirtualCheckpoint:
         others = {ref: model for ref, model in self.models.items() if ref != origin}
         return self.models[origin], others
 
-    def _run(self, output: Output, inputs: Weights | Deltas) -> torch.Tensor:
-        method = self.plan.method
-        if method.space is Deltas and all(not d.any() for d in inputs.tensors):
-            return inputs.tensors[0]  # what no model changed stays as it is
-        random = [
-            ElementRandom(self.seed, self.models[i.model].fingerprint, output.name)
-            for i in (output.inputs if method.random else ())
-        ]
-        return method(inputs, dict(output.values), random).tensor
+    def _output(self, name: str) -> Output:
+        output = self.plan.outputs.get(name)
+        if output is None:
+            raise IncompatibleModelsError(f"there is no tensor {name!r}.", where=self.name)
+        return output
 
-    def _deltas(self, output: Output, wide: torch.dtype) -> tuple[torch.Tensor, Deltas]:
-        assert output.origin is not None
-        base = self._exact(output.origin, wide)
-        return base, Deltas(tuple(self._delta(i, output.origin, base) for i in output.inputs))
-
-    def _delta(self, source: Input, origin: Input, base: torch.Tensor) -> torch.Tensor:
-        model, base_model = self.models[source.model], self.models[origin.model]
-        if (
-            isinstance(model, AdaptedCheckpoint)
-            and source.tensor == origin.tensor
-            and model.base.fingerprint == base_model.fingerprint
-        ):
-            low_rank = model.adapter.delta(source.tensor)
-            if low_rank is None:
-                return base.new_zeros(base.shape)
-            return low_rank.dense(base.dtype).to(base.device)
-        return self._exact(source, base.dtype) - base
-
-    def _exact(self, source: Input, wide: torch.dtype) -> torch.Tensor:
-        """Return an input in the wide dtype; a recipe's dtype rounds what is stored."""
-        return self._stored(self.models[source.model], source.tensor, wide).to(self.device)
-
-    def _stored(self, model: Checkpoint, name: str, wide: torch.dtype) -> torch.Tensor:
-        import torch
-
-        if isinstance(model, AdaptedCheckpoint):
-            weight = self._stored(model.base, name, wide)
-            delta = model.adapter.delta(name)
-            return weight if delta is None else weight + delta.dense(wide)
-        tensor = model.read(name)
-        if not tensor.isfinite().all():
-            raise MiscibleError(
-                f"tensor {name!r} holds NaN or infinity.",
-                where=model.name,
-                fix="Its training or conversion failed; a merge would spread it.",
+    def context(self, output: Output) -> Context:
+        """Return what the method of an output is offered besides its inputs."""
+        random: tuple[ElementRandom, ...] = ()
+        if output.method.random:
+            random = tuple(
+                ElementRandom(self.seed, quick_key(self.models[i.model]), output.name)
+                for i in output.inputs
             )
-        if self.recipe.dtype is not None:
-            tensor = tensor.to(getattr(torch, self.recipe.dtype))
-        # A copy even where nothing is converted: results are built in place.
-        return tensor.to(wide, copy=True)
-
-    def _wide(self, output: Output) -> torch.dtype:
-        import torch
-
-        double = any(self.models[i.model].tensors[i.tensor].dtype == "F64" for i in output.named)
-        return torch.float64 if double else torch.float32
+        statistics = self.opened.statistics_of(output) if output.method.needs else ()
+        return Context(output.site, random, statistics)
 
     def _info(self, output: Output) -> TensorInfo:
-        import torch
-
         infos = [self.models[i.model].tensors[i.tensor] for i in output.named]
         kinds = {info.floating for info in infos}
         if kinds == {False}:
@@ -225,17 +301,5 @@ class VirtualCheckpoint:
                 f"tensor {output.name!r} is floating in some models and not in others."
             )
         chosen = self.recipe.out_dtype or self.recipe.dtype
-        if chosen is not None:
-            return TensorInfo(SAFETENSORS_NAMES[chosen], infos[0].shape)
-        promoted: torch.dtype = getattr(torch, TORCH_NAMES[infos[0].dtype])
-        for info in infos[1:]:
-            promoted = torch.promote_types(promoted, getattr(torch, TORCH_NAMES[info.dtype]))
-        return TensorInfo(SAFETENSORS_NAMES[str(promoted).removeprefix("torch.")], infos[0].shape)
-
-    def _copy_equal(self, output: Output) -> torch.Tensor:
-        first, *others = [self.models[i.model].read(i.tensor) for i in output.inputs]
-        if any(not first.equal(other) for other in others):
-            raise IncompatibleModelsError(
-                f"tensor {output.name!r} is not floating and differs between the models."
-            )
-        return first
+        dtype = SAFETENSORS_NAMES[chosen] if chosen else promoted([info.dtype for info in infos])
+        return TensorInfo(dtype, self.inputs.shape(output.named[0]))

@@ -1,4 +1,4 @@
-"""Which LoRA configs we understand: those whose whole effect is scale * B A on the base.
+"""Which LoRA configs we understand: those whose whole effect is a change of the base's tensors.
 
 The lists name every field of PEFT 0.21.2's ``LoraConfig``. A field outside them that is set is
 refused too: it comes from another version or tool, and may change what the factors mean.
@@ -7,6 +7,7 @@ refused too: it comes from another version or tool, and may change what the fact
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,15 +20,13 @@ UNDERSTOOD = frozenset({
     "inference_mode", "lora_dropout", "runtime_config",  # of training and serving
     "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",  # see the file
     "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out",
+    "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices",  # see the file
+    "ensure_weight_tying",  # see miscible.models.adapter_tying
     "init_lora_weights", "bias",  # checked below
     "eva_config", "corda_config", "lora_ga_config", "loftq_config",  # only read by their inits
     "megatron_core", "qalora_group_size",  # set, and read only by what is refused
 })  # fmt: skip
 REFUSED: Mapping[str, str] = {
-    "use_dora": "DoRA (its magnitudes are not low-rank)",
-    "lora_bias": "trained biases",
-    "modules_to_save": "modules_to_save",
-    "trainable_token_indices": "trained token embeddings",
     "layer_replication": "replicated layers",
     "target_parameters": "LoRA on bare parameters (target_parameters)",
     "alora_invocation_tokens": "aLoRA (active on some tokens only)",
@@ -38,15 +37,15 @@ REFUSED: Mapping[str, str] = {
     "velora_config": "VeLoRA",
     "monteclora_config": "MonteCLoRA (it draws random numbers)",
     "megatron_config": "Megatron layers",
-    "ensure_weight_tying": "tied adapters (ensure_weight_tying)",
 }
+_PLAIN_NAME = re.compile(r"[\w.-]+")
 UNTOUCHED_BASE = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 """Initialisations that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take the
 initial factors out of it, so the adapter only fits the base that they left behind."""
 
 
 def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
-    """Refuse adapters whose effect is not scale * B A on the base that they name.
+    """Refuse adapters whose effect is not a change of the tensors of the base that they name.
 
     Raises:
         AdapterError: naming what is not supported.
@@ -57,8 +56,13 @@ def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
     for field, what in REFUSED.items():
         if config.get(field):
             raise _refused(f"adapters with {what}", where)
-    if config.get("bias", "none") not in ("none", None):
-        raise _refused("adapters with trained biases", where)
+    if config.get("bias", "none") not in ("none", "all", "lora_only", None):
+        raise _refused(f"adapters with bias {str(config['bias'])[:40]!r}", where)
+    if config.get("lora_bias") and config.get("use_dora"):
+        raise _refused("DoRA adapters with biases in their factors (lora_bias)", where)
+    saved = config.get("modules_to_save") or []
+    if not isinstance(saved, list) or not all(isinstance(name, str) and name for name in saved):
+        raise AdapterError(f"'modules_to_save' must list modules in {CONFIG_NAME}.", where=where)
     for field, value in config.items():
         if value and field not in UNDERSTOOD and field not in REFUSED:
             raise AdapterError(
@@ -79,6 +83,26 @@ def refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
             raise AdapterError(
                 f"{field!r} must map module names to numbers in {CONFIG_NAME}.", where=where
             )
+
+
+def pattern_value(pattern: Any, module: str, default: Any, where: str) -> Any:
+    """Return the value of *module* in a config's ``rank_pattern`` or ``alpha_pattern``.
+
+    Raises:
+        AdapterError: for a key that is a regular expression and not a module's name.
+    """
+    # PEFT matches keys as regular expressions against the tail of a module's name. Real adapters
+    # hold plain names; an expression from a stranger could run for ever, so it is refused.
+    if not isinstance(pattern, dict):
+        return default
+    for key, value in pattern.items():
+        anchored = str(key).startswith("^")
+        plain = str(key).removeprefix("^").removesuffix("$").replace(r"\.", ".")
+        if not _PLAIN_NAME.fullmatch(plain):
+            raise AdapterError(f"the pattern {key!r} is not a plain module name.", where=where)
+        if module == plain or (not anchored and module.endswith(f".{plain}")):
+            return value
+    return default
 
 
 def is_finite_number(value: Any) -> bool:

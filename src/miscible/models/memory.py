@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from miscible.errors import CheckpointError
 from miscible.keys import content_key
-from miscible.models.checkpoint import Checkpoint
+from miscible.models.checkpoint import Checkpoint, FileState
 from miscible.models.delta import LowRank
-from miscible.models.formats.safetensors import SAFETENSORS_NAMES, TensorInfo
+from miscible.models.formats.safetensors import SAFETENSORS_NAMES, Extent, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ class MemoryCheckpoint:
         self.name, self.state = name, state
         self.config: Mapping[str, Any] = config or {}
         self.folder = folder or Path("/nonexistent")
+        self.files: Mapping[Path, FileState] = {}
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -71,4 +72,8 @@ class MemoryCheckpoint:
 
     def low_rank_delta(self, name: str, base: Checkpoint) -> LowRank | None:
         """Return None: a state dict knows nothing of its origin."""
+        return None
+
+    def extent(self, name: str) -> tuple[Path, Extent] | None:
+        """Return None: a state dict lies in no file."""
         return None

@@ -1,7 +1,8 @@
-"""Writing checkpoints: streamed, sharded, and never half there.
+"""Writing checkpoints: streamed, sharded, by many threads, and never half there.
 
-Everything is written into a hidden folder beside the destination and renamed as a whole at the
-end, so that a folder by the destination's name is always a finished model.
+Everything is written into a hidden folder beside the destination that is renamed as a whole at the
+end, so that a folder by the destination's name is always a finished model. What was stopped in the
+middle leaves its finished shards in that folder, and the same command goes on from them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import errno
 import json
 import os
 import shutil
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from miscible.errors import CheckpointError
+from miscible.keys import content_key
 from miscible.models.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from miscible.models.formats.safetensors import TensorInfo
+from miscible.models.partial import PartialFolder
+from miscible.models.shard import ShardRecord, ShardWriter
 from miscible.models.tokenizer import TOKENIZER_FILES
 from miscible.progress import Advance, task
 
@@ -26,47 +31,88 @@ if TYPE_CHECKING:
     import torch
 
 SHARD_BYTES = 5_000_000_000
+LARGE_BYTES = 1 << 25
+"""Tensors from here on are computed by all threads together; smaller ones a thread each."""
+
+
+class Stream(Protocol):
+    """Computes one tensor and hands its bytes on in chunks, from any thread, in any order.
+
+    Arguments are the tensor's name, a function that takes the place of the first byte and bytes,
+    and a pool for chunks that may be computed at the same time, or None.
+    """
+
+    def __call__(
+        self, name: str, write: Callable[[int, memoryview], None], pool: Any | None
+    ) -> None: ...
+
+
+Finish = Callable[[Mapping[str, ShardRecord]], Mapping[str, str]]
+"""Returns the texts that the folder gets, by file name, from the records of its shards."""
 
 
 def write_checkpoint(
     checkpoint: Checkpoint,
     destination: Path,
     *,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | Finish | None = None,
+    omitted: Sequence[str] = (),
     shard_bytes: int = SHARD_BYTES,
-) -> None:
+    stream: Stream | None = None,
+    threads: int = 1,
+    key: str | None = None,
+    note: Callable[[Sequence[str]], Any] | None = None,
+) -> Mapping[str, ShardRecord]:
     """Write a model folder: shards, index, config, tokenizer, and the texts in *files*.
 
-    A text in *files* takes the place of a tokenizer file of the same name.
+    Args:
+        checkpoint: what is written; its tokenizer files are taken over.
+        destination: folder that must not exist, or be empty.
+        files: texts, or a function that makes them; one of a tokenizer file's name replaces it.
+        omitted: tokenizer files that are not taken over.
+        shard_bytes: of the tensors of one file, at most.
+        stream: computes tensors chunk by chunk; without it they are read whole.
+        threads: that compute and write.
+        key: content key of the checkpoint; what was written under the same key is not written
+            again.
+        note: returns, of the names of a shard's tensors, what is kept with its record.
 
     Raises:
         CheckpointError: if the destination exists, cannot be written, or the disk is full, or if
             the checkpoint cannot be read; nothing is left behind then.
     """
     refuse_existing(destination)
-    shards = _shards(checkpoint.tensors, shard_bytes)
-    config = json.dumps(dict(checkpoint.config), indent=2) + "\n"
-    texts = {"config.json": config, **(files or {})}
-    with _appearing(destination) as folder:
-        _check_space(folder, sum(info.nbytes for info in checkpoint.tensors.values()))
-        for name in TOKENIZER_FILES:
-            if name not in texts and (checkpoint.folder / name).is_file():
-                with _reading(checkpoint.name, name):
-                    content = (checkpoint.folder / name).read_bytes()
-                (folder / name).write_bytes(content)
-        for name, text in texts.items():
-            _write_text(folder / name, text)
-        total = sum(info.nbytes for info in checkpoint.tensors.values())
+    shards = shards_of(checkpoint.tensors, shard_bytes)
+    total = sum(info.nbytes for info in checkpoint.tensors.values())
+    whole_key = None if key is None else content_key(checkpoint=key, shards=shards)
+    with PartialFolder(destination, whole_key) as partial, _writing(destination):
+        partial.check_space(total)
+        records: dict[str, ShardRecord] = {}
         with task(f"write {destination.name}", total) as advance:
             for shard, names in shards.items():
-                _write_shard(checkpoint, folder / shard, names, advance)
+                record = partial.finished(shard)
+                if record is None:
+                    infos = {name: checkpoint.tensors[name] for name in names}
+                    work = stream or _whole(checkpoint)
+                    record = _write_shard(partial.folder / shard, infos, work, threads, advance)
+                    if note is not None:
+                        record = replace(record, note=note(names))
+                    partial.finish(shard, record)
+                else:
+                    advance(sum(checkpoint.tensors[name].nbytes for name in names))
+                records[shard] = record
+        texts = files(records) if callable(files) else files or {}
+        _write_texts(checkpoint, partial.folder, texts, omitted)
         if len(shards) > 1:
             weight_map = {name: shard for shard, names in shards.items() for name in names}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            _write_text(folder / INDEX_NAME, json.dumps(index, indent=2) + "\n")
+            _write_text(partial.folder / INDEX_NAME, json.dumps(index, indent=2) + "\n")
+        partial.appear()
+    return records
 
 
-def _shards(tensors: Mapping[str, TensorInfo], shard_bytes: int) -> dict[str, list[str]]:
+def shards_of(tensors: Mapping[str, TensorInfo], shard_bytes: int) -> dict[str, list[str]]:
+    """Return the names of the shards, and of the tensors of each."""
     groups: list[list[str]] = [[]]
     size = 0
     for name, info in tensors.items():
@@ -83,45 +129,6 @@ def _shards(tensors: Mapping[str, TensorInfo], shard_bytes: int) -> dict[str, li
     }
 
 
-def _write_shard(checkpoint: Checkpoint, path: Path, names: list[str], advance: Advance) -> None:
-    infos = {name: checkpoint.tensors[name] for name in names}
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    position = 0
-    for name, info in infos.items():
-        end = position + info.nbytes
-        header[name] = {
-            "dtype": info.dtype, "shape": list(info.shape), "data_offsets": [position, end],
-        }  # fmt: skip
-        position = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start aligned
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            with _reading(checkpoint.name, f"tensor {name!r}"):
-                tensor = checkpoint.read(name)
-            data = _bytes(tensor)
-            if len(data) != infos[name].nbytes:
-                raise CheckpointError(f"tensor {name!r} changed its size.", where=checkpoint.name)
-            file.write(data)
-            advance(len(data))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    import torch
-
-    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def refuse_existing(destination: Path) -> None:
     """Raise `CheckpointError` if something is at *destination* that must not be overwritten."""
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -132,26 +139,89 @@ def refuse_existing(destination: Path) -> None:
         )
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise CheckpointError(
-            f"the disk has {free / 1e9:.1f} GB free, the model needs {needed / 1e9:.1f} GB.",
-            where=str(folder.parent),
-        )
+def _write_shard(
+    path: Path,
+    infos: Mapping[str, TensorInfo],
+    stream: Stream,
+    threads: int,
+    advance: Advance,
+) -> ShardRecord:
+    large = [name for name, info in infos.items() if info.nbytes >= LARGE_BYTES]
+    small = [name for name, info in infos.items() if info.nbytes < LARGE_BYTES]
+    small.sort(key=lambda name: -infos[name].nbytes)
+    with ShardWriter(path, infos) as shard, ThreadPoolExecutor(max(threads, 1)) as pool:
+
+        def one(name: str, own_pool: ThreadPoolExecutor | None = None) -> None:
+            def write(start: int, data: memoryview) -> None:
+                shard.write(name, start, data)
+                advance(len(data))
+
+            stream(name, write, own_pool)
+            shard.check_complete(name)
+
+        try:
+            for name in large:
+                one(name, pool if threads > 1 else None)
+            for _ in pool.map(one, small) if threads > 1 else map(one, small):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return shard.close()
+
+
+def _whole(checkpoint: Checkpoint) -> Stream:
+    def stream(name: str, write: Callable[[int, memoryview], None], pool: Any | None) -> None:
+        try:
+            data = _bytes(checkpoint.read(name))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise CheckpointError(
+                f"tensor {name!r} cannot be read: {reason}.", where=checkpoint.name
+            ) from error
+        if len(data) != checkpoint.tensors[name].nbytes:
+            raise CheckpointError(f"tensor {name!r} changed its size.", where=checkpoint.name)
+        write(0, data)
+
+    return stream
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _write_texts(
+    checkpoint: Checkpoint, folder: Path, files: Mapping[str, str], omitted: Sequence[str]
+) -> None:
+    config = json.dumps(dict(checkpoint.config), indent=2) + "\n"
+    texts = {"config.json": config, **files}
+    for name in TOKENIZER_FILES:
+        if name not in texts and name not in omitted and (checkpoint.folder / name).is_file():
+            try:
+                content = (checkpoint.folder / name).read_bytes()
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                raise CheckpointError(
+                    f"{name} cannot be read: {reason}.", where=checkpoint.name
+                ) from error
+            (folder / name).write_bytes(content)
+    for name, text in texts.items():
+        _write_text(folder / name, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
-def _appearing(destination: Path) -> Iterator[Path]:
-    partial = destination.parent / f".{destination.name}.partial-{os.getpid()}"
+def _writing(destination: Path) -> Iterator[None]:
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        _sync_folder(partial)
-        partial.rename(destination)
-        _sync_folder(destination.parent)
+        yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise CheckpointError(
@@ -159,38 +229,10 @@ def _appearing(destination: Path) -> Iterator[Path]:
             where=str(destination),
             fix="Nothing was left behind.",
         ) from error
-    finally:
-        # A second Ctrl-C must not stop the cleaning up after the first.
-        with _interrupts_ignored():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
-def _reading(model: str, what: str) -> Iterator[None]:
-    # Inside `_appearing`, where any other `OSError` is taken for one of writing.
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise CheckpointError(f"{what} cannot be read: {reason}.", where=model) from error
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk on which a folder lies, or would lie."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from miscible.merge.methods import dare, linear, slerp, task_arithmetic, ties
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["dare", "linear", "slerp", "task_arithmetic", "ties"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

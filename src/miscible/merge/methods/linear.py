@@ -9,12 +9,11 @@ from miscible.merge.contract import (
     REQUIRED,
     Base,
     PerModel,
-    Weight,
-    Weights,
     merge_method,
     per_model,
     shared,
 )
+from miscible.merge.spaces import Weight, Weights
 
 
 def _sums_to_one(values: Mapping[str, Any]) -> bool:
@@ -37,6 +36,7 @@ def _has_a_sum(values: Mapping[str, Any]) -> str | None:
     ignored=("int8_mask",),
     averages=_sums_to_one,
     check=_has_a_sum,
+    streams=True,
 )
 def linear(
     weights: Weights,

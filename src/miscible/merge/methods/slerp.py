@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from miscible.merge.contract import REQUIRED, Base, Weight, Weights, merge_method, shared
-from miscible.merge.ops.means import cosine_of, slerp_coefficients
+from miscible.merge.contract import REQUIRED, Base, merge_method, shared
+from miscible.merge.ops.means import slerp_coefficients
+from miscible.merge.spaces import Weight, Weights
 
 
 @merge_method(
@@ -14,7 +15,8 @@ from miscible.merge.ops.means import cosine_of, slerp_coefficients
     most=2,
     ignored=("int8_mask",),
     averages=True,
+    streams=True,
 )
 def slerp(weights: Weights, *, t: float = shared(REQUIRED)) -> Weight:
     """Walk the share t of the great circle from the base to the other model, tensor by tensor."""
-    return weights.weighted_sum(slerp_coefficients(cosine_of(*weights.tensors), t))
+    return weights.weighted_sum(slerp_coefficients(weights.gram(), t))

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from miscible.merge.contract import (
-    REQUIRED,
-    Delta,
-    Deltas,
-    PerModel,
-    merge_method,
-    per_model,
-    shared,
-)
+from miscible.merge.contract import REQUIRED, PerModel, merge_method, per_model, shared
 from miscible.merge.ops.consensus import plain_sum
+from miscible.merge.spaces import Delta, Deltas
 
 
-@merge_method("task_arithmetic", paper="2212.04089", ignored=("density", "int8_mask"))
+@merge_method("task_arithmetic", paper="2212.04089", ignored=("density", "int8_mask"), streams=True)
 def task_arithmetic(
     deltas: Deltas,
     *,

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from miscible.merge.contract import (
-    REQUIRED,
-    Delta,
-    Deltas,
-    PerModel,
-    merge_method,
-    per_model,
-    shared,
-)
-from miscible.merge.ops.consensus import elect_signs
-from miscible.merge.ops.rescale import restore_l1
-from miscible.merge.ops.sparsify import keep_largest
+from miscible.merge.contract import REQUIRED, PerModel, merge_method, per_model, shared
+from miscible.merge.ops.sparsify import KeepLargest
+from miscible.merge.spaces import Delta, Deltas
 
 
-@merge_method("ties", paper="2306.01708", ignored=("int8_mask",))
+@merge_method("ties", paper="2306.01708", ignored=("int8_mask",), streams=True)
 def ties(
     deltas: Deltas,
     *,
@@ -27,7 +18,5 @@ def ties(
     lambda_: float = shared(1.0),
 ) -> Delta:
     """Keep each task vector's largest elements, and add those that agree with the elected sign."""
-    trimmed = [keep_largest(d, share) for d, share in zip(deltas, density, strict=True)]
-    if rescale:
-        trimmed = [restore_l1(t, d) for t, d in zip(trimmed, deltas, strict=True)]
-    return elect_signs(Deltas(tuple(trimmed)), weight, normalize=normalize).scaled(lambda_)
+    trimmed = deltas.sparsified([KeepLargest(share) for share in density], rescale=rescale)
+    return trimmed.elected_sum(weight, normalize=normalize).scaled(lambda_)

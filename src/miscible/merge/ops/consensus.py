@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from miscible.merge.contract import Delta, Deltas
+if TYPE_CHECKING:
+    import torch
+
+    from miscible.merge.spaces import Delta, Deltas
 
 
-def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:
+def elect_signs(
+    deltas: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    *,
+    normalize: bool,
+    votes: Sequence[float] | None = None,
+) -> torch.Tensor:
     """Sum the weighted deltas that agree with the majority sign (TIES, 2306.01708, section 4.2).
 
-    The elected sign is that of the weighted sum, + where it is 0. A zero delta agrees with
-    neither sign. With *normalize* the sum is divided by the sum of the weights (with their
-    signs) of the deltas that agree, by 1 where that is 0.
+    The elected sign is that of the weighted sum, + where it is 0; with *votes*, that of the sum
+    weighted by them. A zero delta agrees with neither sign. With *normalize* the sum is divided by
+    the sum of the weights (with their signs) of the deltas that agree, by 1 where that is 0.
     """
     import torch
 
     # Products are rounded before they are summed, so that votes that cancel cancel exactly.
     contributions = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-    total = contributions[0].clone()
-    for contribution in contributions[1:]:
-        total += contribution
+    ballots = contributions
+    if votes is not None:
+        ballots = [delta * vote for delta, vote in zip(deltas, votes, strict=True)]
+    total = ballots[0].clone()
+    for ballot in ballots[1:]:
+        total += ballot
     positive = total >= 0
     merged = torch.zeros_like(total)
     divisor = torch.zeros_like(total) if normalize else None
@@ -32,7 +45,27 @@ def elect_signs(deltas: Deltas, weights: Sequence[float], *, normalize: bool) ->
     if divisor is not None:
         divisor[divisor == 0] = 1.0
         merged /= divisor
-    return Delta(merged)
+    return merged
+
+
+def sum_of_unique(
+    deltas: Sequence[torch.Tensor], changed: Sequence[torch.Tensor], gains: Sequence[float]
+) -> torch.Tensor:
+    """Add what one model alone changed, average what several did (RAM, 2601.13572).
+
+    Args:
+        deltas: of each model.
+        changed: a mask a model, of the elements that count as changed.
+        gains: a factor a model, of the elements that it alone changed.
+    """
+    import torch
+
+    count = torch.stack(list(changed)).sum(dim=0)
+    alone = count == 1
+    merged = torch.zeros_like(deltas[0])
+    for delta, mask, gain in zip(deltas, changed, gains, strict=True):
+        merged += torch.where(mask, torch.where(alone, delta * gain, delta), 0.0)
+    return merged / count.clamp_(min=1)
 
 
 def plain_sum(deltas: Deltas, weights: Sequence[float], *, normalize: bool) -> Delta:

@@ -1,8 +1,10 @@
 """Random numbers that belong to an element, not to a moment.
 
 The draw for an element depends on the seed, the model's content, the tensor's name and the
-element's index alone (Philox, a counter-based generator: Salmon et al., SC 2011), so it is the same
-whatever the order of the tensors, the number of threads or the size of the chunks.
+element's index alone, so it is the same whatever the order of the tensors, the number of threads or
+the size of the chunks. It is a hash of the index: three rounds of multiply and shift (constants
+of C. Wellons' triple32, found by search for least bias) that take two keys on their way. The
+streamed engine computes the same words (`miscible.merge.kernels`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-_RANGE = 2**32
+RANGE = 2**32
+"""Number of values that a draw can take."""
+HIGH = 0x85EBCA6B
+"""What the index's upper half is multiplied by before it joins the first key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +31,36 @@ class ElementRandom:
     model: str
     tensor: str
 
+    @property
+    def keys(self) -> tuple[int, int]:
+        """The two 32-bit keys of the hash."""
+        text = f"{self.seed}\0{self.model}\0{self.tensor}"
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+    def words(self, size: int) -> np.ndarray:
+        """Return the draws of the first *size* elements: uint32, uniform, independent."""
+        import numpy as np
+
+        first, second = (np.uint32(key) for key in self.keys)
+        place = np.arange(size, dtype=np.uint64)
+        high = (place >> np.uint64(32)).astype(np.uint32)
+        x = place.astype(np.uint32) ^ first ^ (high * np.uint32(HIGH))
+        x ^= x >> np.uint32(17)
+        x *= np.uint32(0xED5AD4BB)
+        x ^= x >> np.uint32(11)
+        x += second
+        x *= np.uint32(0xAC4C1B51)
+        x ^= x >> np.uint32(15)
+        x *= np.uint32(0x31848BAB)
+        words: np.ndarray = x ^ (x >> np.uint32(14))
+        return words
+
     def bernoulli(self, probability: float, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a bool tensor of independent draws, true with *probability* (to 2**-32)."""
         import math
 
-        import numpy as np
         import torch
 
-        size = math.prod(shape)
-        key = hashlib.sha256(f"{self.seed}\0{self.model}\0{self.tensor}".encode()).digest()[:16]
-        generator = np.random.Philox(key=int.from_bytes(key, "little"))
-        # Raw output is stable over numpy versions; distributions on top of it are not.
-        words = generator.random_raw((size + 1) // 2).astype("<u8", copy=False).view("<u4")[:size]
-        keep = words.astype(np.uint64, copy=False) < round(probability * _RANGE)
+        keep = self.words(math.prod(shape)) < round(probability * RANGE)
         return torch.from_numpy(keep).reshape(shape)

@@ -1,0 +1,135 @@
+"""One output tensor from its inputs to its bytes, streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from miscible.merge.contract import Context, Deltas, Weights
+from miscible.merge.dense import wrapped
+from miscible.merge.engine.execute import write_formula
+from miscible.merge.engine.passes import Passes, Pool, Seen, Write, scratch
+from miscible.merge.engine.sources import CODES, OpenFiles, width_of
+from miscible.merge.engine.streamed import (
+    StreamedDelta,
+    StreamedDeltas,
+    StreamedWeight,
+    StreamedWeights,
+)
+from miscible.merge.inputs import Inputs
+from miscible.merge.kernels.native import program
+from miscible.merge.plan import Output
+
+STREAMED = frozenset(CODES)
+
+
+def can_stream(inputs: Inputs, output: Output) -> bool:
+    """Return whether an output is merged chunk by chunk: its method and all dtypes allow it."""
+    method = output.method
+    if inputs.device != "cpu" or inputs.dtype == "float64":
+        return False
+    if not (method.can_stream(output.values) or method.is_elementwise(output.values)):
+        return False
+    if method.needs is not None or not all(w.streams for w, _ in output.wrappers):
+        return False
+    return all(inputs.models[i.model].tensors[i.tensor].dtype in STREAMED for i in output.named)
+
+
+def stream_tensor(
+    inputs: Inputs,
+    output: Output,
+    context: Context,
+    dtype: str,
+    files: OpenFiles,
+    write: Write,
+    *,
+    pool: Pool | None = None,
+    seen: Seen | None = None,
+) -> None:
+    """Merge one tensor and hand its bytes, in *dtype* (``BF16``), to *write* chunk by chunk.
+
+    Raises:
+        MiscibleError: if an input holds NaN or infinity, or the result does not fit the dtype.
+    """
+    passes = _passes(inputs, output, files, pool=pool, seen=seen)
+    if not passes.count:
+        return
+    code = CODES[dtype]
+    if output.method.can_stream(output.values):
+        result = (
+            output.method(StreamedWeights(passes), output.values, context)
+            if output.origin is None
+            else wrapped(output, context)(StreamedDeltas(passes))
+        )
+        assert isinstance(result, (StreamedWeight, StreamedDelta))
+        write_formula(passes, result.formula, code, write)
+    else:
+        _write_elements(passes, output, context, code, write)
+
+
+def show_tensor(
+    inputs: Inputs, output: Output, data: memoryview, dtype: str, files: OpenFiles, seen: Seen
+) -> None:
+    """Show a tensor that was merged whole as one that is streamed would be seen."""
+    passes = _passes(inputs, output, files, seen=seen)
+    width = width_of(CODES[dtype])
+
+    def run(number: int, start: int, size: int, address: int) -> None:
+        seen(passes, start, size, address, data[start * width : (start + size) * width])
+
+    passes.over_chunks(run)
+
+
+def _passes(
+    inputs: Inputs,
+    output: Output,
+    files: OpenFiles,
+    *,
+    pool: Pool | None = None,
+    seen: Seen | None = None,
+) -> Passes:
+    named = output.inputs if output.origin is None else (output.origin, *output.inputs)
+    return Passes(
+        output.name,
+        [inputs.source(i, output.origin, output, files) for i in named],
+        inputs.shape(named[0]),
+        origin=output.origin is not None,
+        rounding=0 if inputs.dtype in (None, "float32", "float64") else _rounding(inputs.dtype),
+        pool=pool,
+        seen=seen,
+    )
+
+
+def _write_elements(
+    passes: Passes, output: Output, context: Context, code: int, write: Write
+) -> None:
+    # A method that looks at each element alone runs on chunks as it would on tensors.
+    import torch
+
+    dtype = {0: torch.float32, 1: torch.bfloat16, 2: torch.float16}[code]
+
+    def run(number: int, start: int, size: int, address: int) -> None:
+        held = np.empty((passes.models, size), np.float32)
+        status = program("values_of")(
+            *passes.arguments(address), int(passes.origin), size, passes.rounding,
+            scratch(passes.models).ctypes.data, held.ctypes.data,
+        )  # fmt: skip
+        passes.check(status)
+        tensors = torch.from_numpy(held)
+        if output.origin is None:
+            merged = output.method(Weights(list(tensors)), output.values, context).tensor
+        else:
+            deltas = list(tensors[1:])
+            merged = tensors[0]
+            if any(delta.any() for delta in deltas):
+                merged = merged + wrapped(output, context)(Deltas(deltas)).tensor
+        data: np.ndarray[Any, Any] = merged.to(dtype).contiguous().view(torch.uint8).numpy()
+        passes.written(start, size, address, data.data, write)
+
+    passes.over_chunks(run)
+
+
+def _rounding(dtype: str) -> int:
+    # float32 in the file is rounded; what is narrower already does not change.
+    return {"bfloat16": CODES["BF16"], "float16": CODES["F16"]}[dtype]
