@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from miscible.merge.declaration import REQUIRED, Parameter, PerModel, per_model, shared
 from miscible.merge.spaces import Delta, Deltas, Site, Weight, Weights
@@ -187,7 +187,8 @@ def merge_method(
 ) -> Callable[[Function], Function]:
     """Register a merging method; its parameters are read off the function's signature.
 
-    The first argument is annotated `Weights` or `Deltas`; parameters are keyword-only and declared
+    The first argument is annotated ``Weights`` or ``Deltas`` (as text: the module begins with
+    ``from __future__ import annotations``, or the annotation is the class itself); parameters are keyword-only and declared
     with `per_model` or `shared`. A trailing underscore of a name is dropped (``lambda_``). With
     ``base=Base.OPTIONAL`` the first argument is annotated ``Weights | Deltas`` and the result is of
     the same space. See `MergeMethod` for the other arguments.
@@ -195,8 +196,7 @@ def merge_method(
 
     def register(function: Function) -> Function:
         arguments = list(inspect.signature(function).parameters.values())
-        hints = get_type_hints(function, localns=_annotation_names())
-        space = Weights if base is Base.OPTIONAL else hints[arguments[0].name]
+        deltas = arguments[0].annotation in (Deltas, "Deltas") and base is not Base.OPTIONAL
         METHODS.register(
             name,
             MergeMethod(
@@ -204,7 +204,7 @@ def merge_method(
                 function=function,
                 summary=_summary(function),
                 paper=paper,
-                space=space,
+                space=Deltas if deltas else Weights,
                 base=base,
                 parameters=_declared(arguments),
                 ignored=frozenset(ignored),
@@ -262,21 +262,11 @@ def _asked(arguments: Sequence[inspect.Parameter]) -> frozenset[str]:
 
 
 def _summary(function: Callable[..., object]) -> str:
-    return inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
+    return (function.__doc__ or "").strip().partition("\n")[0]
 
 
 def _holds(condition: bool | Condition, values: Mapping[str, Any]) -> bool:
     return condition if isinstance(condition, bool) else condition(values)
-
-
-def _annotation_names() -> dict[str, Any]:
-    # Methods annotate with names that they import for type checking only.
-    from miscible.merge.ops.random import ElementRandom
-
-    class _Torch:
-        Tensor = object
-
-    return {"ElementRandom": ElementRandom, "torch": _Torch}
 
 
 def _argument(name: str) -> str:

@@ -1,6 +1,6 @@
 """Doses measured on a sample while a merge is written.
 
-Of every chunk an eighth is looked at, as it passes, so the sample is spread evenly over all
+Of every chunk one element in 32 is looked at, as it passes, so the sample is spread evenly over all
 tensors; of small merges everything is.
 """
 
@@ -19,7 +19,7 @@ from miscible.merge.kernels.native import program
 from miscible.merge.plan import Input, Output
 
 Array = np.ndarray[Any, Any]
-SAMPLED_SHARE = 8
+SAMPLED_SHARE = 32
 WHOLE_BELOW = 1 << 24
 """Merges of fewer elements are looked at whole."""
 

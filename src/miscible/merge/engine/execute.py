@@ -64,10 +64,11 @@ class Plan:
                 self.kinds[m] = KEEP_BAND
                 top = Threshold(2**31 - 1, -1) if tops is None else tops[m - 1]
                 self.settings[m] = edges[m - 1].bits, edges[m - 1].last, top.bits, top.last
-            elif isinstance(sparsifier, KeepAtRandom) and sparsifier.density < 1.0:
-                self.kinds[m] = KEEP_RANDOM
+            elif isinstance(sparsifier, KeepAtRandom):
                 limit = round(sparsifier.density * RANGE)
-                self.settings[m, :3] = limit, *formula.random[m - 1].keys
+                if limit < RANGE:  # where all words are below it, it does not fit 32 bits
+                    self.kinds[m] = KEEP_RANDOM
+                    self.settings[m, :3] = limit, *formula.random[m - 1].keys
         ranked = [
             (m, s)
             for m, s in enumerate(sparsifiers)

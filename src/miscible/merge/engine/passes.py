@@ -16,7 +16,7 @@ import numpy as np
 
 from miscible.errors import MiscibleError
 from miscible.merge.engine.sources import Source, width_of
-from miscible.merge.kernels.constants import BLOCK
+from miscible.merge.kernels.constants import BLOCK, LANES
 from miscible.merge.kernels.native import program
 
 T = TypeVar("T")
@@ -82,8 +82,8 @@ class Passes:
         self._lay_grid(max(BLOCK, size // BLOCK * BLOCK))
 
     def by_rows(self) -> None:
-        """Let every chunk hold whole rows, and begin at a multiple of eight elements."""
-        step = 8 * self.row
+        """Let every chunk hold whole rows, and begin at a multiple of `LANES` elements."""
+        step = LANES * self.row
         self._lay_grid(max(1, self.chunk // step) * step)
 
     @property
@@ -157,6 +157,16 @@ class Passes:
         total = sum(self.over_chunks(run), np.zeros((self.models, self.models)))
         return total[1:, 1:] if self.origin else total
 
+    def values(self, address: int, size: int) -> Array:
+        """Return *size* elements of every input in float32: the base and differences, or all."""
+        held = np.empty((self.models, size), np.float32)
+        status = program("values_of")(
+            *self.arguments(address), int(self.origin), size, self.rounding,
+            scratch(self.models).ctypes.data, held.ctypes.data,
+        )  # fmt: skip
+        self.check(status)
+        return held
+
     def written(self, start: int, size: int, address: int, out: memoryview, write: Write) -> None:
         """Hand a chunk of the output on."""
         if self._seen is not None:
@@ -166,8 +176,7 @@ class Passes:
     def bytes_at(self, address: int) -> Array:
         """Return the inputs of a chunk at its address, as bytes."""
         size = self.models * self.stride
-        held: Array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        return held
+        return np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
 
     def output(self, code: int, size: int) -> Array:
         """Return this thread's room for *size* elements of the output in the dtype *code*."""

@@ -24,7 +24,7 @@ def rank_masks(
     """
     passes.by_rows()
     models, row = passes.models, max(passes.row, 1)
-    masks = {m: np.zeros(-(-passes.count // 8), np.uint8) for m in sparsifiers}
+    masks = {m: np.zeros(-(-passes.count // 32) * 4, np.uint8) for m in sparsifiers}
     densities, epsilons = np.zeros(models), np.zeros(models)
     addresses, held_keys = np.zeros(models, np.int64), np.zeros((models, 2), np.int64)
     for m, sparsifier in sparsifiers.items():
@@ -34,7 +34,7 @@ def rank_masks(
         addresses[m], held_keys[m] = masks[m].ctypes.data, keys[m]
 
     def run(number: int, start: int, size: int, address: int) -> None:
-        work = np.empty(2 * row + 2 * RANK_BINS, np.uint32)
+        work = np.empty(3 * row + RANK_BINS + 8, np.uint32)
         passes.check(
             program("ranks")(
                 *passes.arguments(address), size, passes.rounding, scratch(models).ctypes.data,

@@ -9,7 +9,7 @@ import numpy as np
 from miscible.merge.contract import Context, Deltas, Weights
 from miscible.merge.dense import wrapped
 from miscible.merge.engine.execute import write_formula
-from miscible.merge.engine.passes import Passes, Pool, Seen, Write, scratch
+from miscible.merge.engine.passes import Passes, Pool, Seen, Write
 from miscible.merge.engine.sources import CODES, OpenFiles, width_of
 from miscible.merge.engine.streamed import (
     StreamedDelta,
@@ -18,7 +18,6 @@ from miscible.merge.engine.streamed import (
     StreamedWeights,
 )
 from miscible.merge.inputs import Inputs
-from miscible.merge.kernels.native import program
 from miscible.merge.plan import Output
 
 STREAMED = frozenset(CODES)
@@ -110,13 +109,7 @@ def _write_elements(
     dtype = {0: torch.float32, 1: torch.bfloat16, 2: torch.float16}[code]
 
     def run(number: int, start: int, size: int, address: int) -> None:
-        held = np.empty((passes.models, size), np.float32)
-        status = program("values_of")(
-            *passes.arguments(address), int(passes.origin), size, passes.rounding,
-            scratch(passes.models).ctypes.data, held.ctypes.data,
-        )  # fmt: skip
-        passes.check(status)
-        tensors = torch.from_numpy(held)
+        tensors = torch.from_numpy(passes.values(address, size))
         if output.origin is None:
             merged = output.method(Weights(list(tensors)), output.values, context).tensor
         else:

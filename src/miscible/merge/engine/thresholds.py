@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from miscible.merge.kernels.constants import BINS, LARGEST_BITS
 from miscible.merge.kernels.native import program
 
 Array = np.ndarray[Any, Any]
-SAMPLED_SHARE = 32
-SMALLEST_SAMPLE = 1 << 13
+SMALLEST_SHARE = 32
+LARGEST_SAMPLE = 1 << 20
 DEVIATIONS = 5.0
 """Half the width of the bracket, in standard deviations of the sampled rank."""
 COLLECTED_SHARE = 16
@@ -55,64 +56,74 @@ def kth_largest(passes: Passes, counts: Sequence[int]) -> list[Threshold]:
     wanted = {m: int(count) for m, count in enumerate(counts, 1)}
     found = {m: NOTHING if k <= 0 else EVERYTHING for m, k in wanted.items()}
     left = {m: k for m, k in wanted.items() if 0 < k < passes.count}
-    share = SAMPLED_SHARE if passes.count > SMALLEST_SAMPLE * SAMPLED_SHARE else 1
-    while left:
-        brackets = _brackets(passes, left, share)
-        found |= _resolved(passes, left, brackets)
-        left = {m: k for m, k in left.items() if found[m] in (NOTHING, EVERYTHING)}
-        share = 1  # exact brackets are one value wide, and always resolve
+    for brackets in (_sampled_brackets, _exact_brackets):
+        if left:
+            found |= _resolved(passes, left, brackets(passes, left))
+            left = {m: k for m, k in left.items() if found[m] in (NOTHING, EVERYTHING)}
     return [found[m] for m in wanted]
 
 
-def _brackets(passes: Passes, wanted: Mapping[int, int], share: int) -> dict[int, tuple[int, int]]:
-    # The bits between which each threshold lies, from two histograms: of the upper bits, and of all
-    # the bits within the bins that the first points to.
-    low = np.zeros(passes.models, np.int64)
-    upper = _histogram(passes, low, UPPER_SHIFT, share)
-    ranks: dict[int, tuple[float, float]] = {}
+def _sampled_brackets(passes: Passes, wanted: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+    # The bits between which each threshold lies, most likely, from a share of every chunk.
+    share = max(SMALLEST_SHARE, -(-passes.count // LARGEST_SAMPLE))
+    parts = passes.over_chunks(
+        lambda number, start, size, address: passes.values(address, -(-size // share)),
+        share=share,
+    )
+    brackets = {}
     for m, k in wanted.items():
-        size = int(upper[m].sum())
-        kept = k / passes.count
-        spread = 0.0 if share == 1 else DEVIATIONS * math.sqrt(kept * (1 - kept) * size) + 1
-        rank = k if share == 1 else kept * size
-        ranks[m] = (max(rank - spread, 1), min(rank + spread, size))
-    edges: dict[int, list[int]] = {m: [] for m in wanted}
-    for end in (1, 0):  # the lower edge has the higher rank
-        coarse = {m: _bin_at(upper[m], ranks[m][end]) for m in wanted}
-        for m, place in coarse.items():
-            low[m] = place << UPPER_SHIFT
-        lower = _histogram(passes, low, 0, share)
-        for m, place in coarse.items():
-            beyond = int(upper[m][place + 1 :].sum())
-            fine = lower[m][: 1 << UPPER_SHIFT]
-            edges[m].append(int(low[m]) + _bin_at(fine, ranks[m][end] - beyond))
-        if share == 1:  # both edges are the threshold itself
-            return {m: (edge[0], edge[0] + 1) for m, edge in edges.items()}
-    return {m: (below, above + 1) for m, (below, above) in edges.items()}
+        sample = np.concatenate([part[m] for part in parts]).view(np.uint32) & LARGEST_BITS
+        size, kept = sample.size, k / passes.count
+        spread = DEVIATIONS * math.sqrt(kept * (1 - kept) * size) + 1
+        ends = [
+            size - 1 - min(max(int(rank), 0), size - 1)
+            for rank in (kept * size + spread, kept * size - spread)
+        ]
+        low, high = np.partition(sample, ends)[ends]
+        brackets[m] = (int(low), int(high) + 1)
+    return brackets
 
 
-def _bin_at(bins: Array, rank: float) -> int:
+def _exact_brackets(passes: Passes, wanted: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+    # The threshold itself, from two histograms: of the upper bits, and of the lower bits of what
+    # lies in the bin that the first points to.
+    low = np.zeros(passes.models, np.int64)
+    upper = _histogram(passes, low, UPPER_SHIFT)
+    ranks = dict(wanted)
+    for m, k in wanted.items():
+        place = _bin_at(upper[m], k)
+        ranks[m] = k - int(upper[m][place + 1 :].sum())
+        low[m] = place << UPPER_SHIFT
+    lower = _histogram(passes, low, 0)
+    brackets = {}
+    for m in wanted:
+        bits = int(low[m]) + _bin_at(lower[m][: 1 << UPPER_SHIFT], ranks[m])
+        brackets[m] = (bits, bits + 1)
+    return brackets
+
+
+def _bin_at(bins: Array, rank: int) -> int:
     # The bin that holds the element of this rank, counted from 1 at the largest.
     above = np.cumsum(bins[::-1])
     place = int(np.searchsorted(above, rank, side="left"))
     return len(bins) - 1 - min(place, len(bins) - 1)
 
 
-def _histogram(passes: Passes, low: Array, shift: int, share: int) -> Array:
-    run_histogram = program("histogram")
+def _histogram(passes: Passes, low: Array, shift: int) -> Array:
+    total = np.zeros((passes.models, BINS), np.int64)
+    lock = Lock()
 
-    def run(number: int, start: int, size: int, address: int) -> Array:
+    def run(number: int, start: int, size: int, address: int) -> None:
         bins = np.zeros((passes.models, BINS), np.int64)
-        status = run_histogram(
-            *passes.arguments(address), -(-size // share), passes.rounding,
+        status = program("histogram")(
+            *passes.arguments(address), size, passes.rounding,
             scratch(passes.models).ctypes.data, low.ctypes.data, shift, bins.ctypes.data,
         )  # fmt: skip
         passes.check(status)
-        return bins
+        with lock:  # whole numbers: the order does not matter
+            np.add(total, bins, out=total)
 
-    total = np.zeros((passes.models, BINS), np.int64)
-    for bins in passes.over_chunks(run, share=share):
-        total += bins
+    passes.over_chunks(run)
     return total
 
 

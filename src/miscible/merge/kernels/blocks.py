@@ -197,6 +197,25 @@ def lanes_in_range(typing_context, row, place, low, width):
 
 
 @numba.extending.intrinsic
+def keep_lanes(typing_context, row, place, bits):
+    """Set to 0 those of `LANES` elements from *place* on whose bit is 0."""
+    from llvmlite import ir
+
+    def generate(context, builder, signature, arguments):
+        whole, mask = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(1), LANES)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        start = builder.bitcast(builder.gep(data, [arguments[1]]), whole.as_pointer())
+        zeros = ir.Constant(whole, [0] * LANES)
+        kept = builder.select(
+            builder.bitcast(arguments[2], mask), builder.load(start, align=4), zeros
+        )
+        builder.store(kept, start, align=4)
+        return context.get_dummy_value()
+
+    return numba.none(row, numba.int64, numba.uint32), generate
+
+
+@numba.extending.intrinsic
 def trailing_zeros(typing_context, bits):
     """Return the number of the lowest bit that is set."""
     from llvmlite import ir

@@ -16,6 +16,7 @@ from miscible.merge.kernels.blocks import (
     MAGNITUDE,
     bytes_at,
     inlined,
+    keep_lanes,
     lane_products,
     lane_sizes,
     lanes_in_range,
@@ -206,12 +207,14 @@ def draw(row, size, limit, key, other, low):
 
 @rowwise
 def unmask(row, size, address, index):
-    """Drop what has a 0 in a mask of one bit an element, lowest bit first."""
-    mask = bytes_at(pointer_to(address), (index + size + 7) // 8)
-    for i in range(size):
-        place = index + i
-        bit = (mask[place >> 3] >> np.uint8(place & 7)) & np.uint8(1)
-        row[i] = row[i] if bit else np.uint32(0)
+    """Drop what has a 0 in a mask of one bit an element, lowest bit first.
+
+    Rows begin at a multiple of `LANES` elements, and are a block long.
+    """
+    words = (size + LANES - 1) // LANES
+    mask = bytes_at(pointer_to(address + index // 8), 4 * words).view(np.uint32)
+    for k in range(words):
+        keep_lanes(row, np.int64(LANES * k), mask[k])
 
 
 @rowwise

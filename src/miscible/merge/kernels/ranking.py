@@ -10,12 +10,21 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from miscible.merge.kernels.blocks import MAGNITUDE, bytes_at, load, pointer_to, rowwise
+from miscible.merge.kernels.blocks import (
+    MAGNITUDE,
+    bytes_at,
+    inlined,
+    load,
+    pointer_to,
+    rowwise,
+)
 from miscible.merge.kernels.constants import BLOCK, DELTA, F32, RANK_BINS
 from miscible.merge.kernels.programs import rows_of, word_of
 
 OCTAVES = np.uint32(12 << 23)
 """Bits that twelve powers of two span; what is smaller than the largest by more shares a bin."""
+UNDECIDED = np.uint64(0x0202020202020202)
+"""In eight flags: the bits of those whose rank must be counted."""
 
 
 def ranks(
@@ -24,7 +33,7 @@ def ranks(
 ):  # fmt: skip
     """Set the bits of the elements that are kept, of every model that has a mask.
 
-    A chunk holds whole rows of *width* elements. *work* has room for 2 width + 2 RANK_BINS words.
+    A chunk holds whole rows of *width* elements. *work* has room for 3 width + RANK_BINS + 8 words.
     """
     raw = bytes_at(inputs, models * stride)
     codes = carray(codes_at, (models,), np.int64)
@@ -32,9 +41,9 @@ def ranks(
     epsilons = carray(epsilons_at, (models,), np.float64)
     keys, masks = carray(keys_at, (2 * models,), np.int64), carray(masks_at, (models,), np.int64)
     rows, values = rows_of(scratch, models)
-    work = carray(work_at, (2 * width + 2 * RANK_BINS,), np.uint32)
-    row, draws = work[:width], work[width : 2 * width]
-    starts, sizes = work[2 * width : 2 * width + RANK_BINS], work[2 * width + RANK_BINS :]
+    work = carray(work_at, (3 * width + RANK_BINS + 8,), np.uint32)
+    row, draws, starts = work[:width], work[width : 2 * width], work[2 * width :]
+    flags = work[(2 * width + RANK_BINS + 2) // 2 * 2 :].view(np.uint8)
     for start in range(0, count, width):
         for m in range(1, models):
             if masks[m] == 0:
@@ -56,9 +65,9 @@ def ranks(
             place = index + start
             key = np.uint32(np.uint32(keys[2 * m]) ^ np.uint32((place >> 32) * 0x85EBCA6B))
             draw_words(draws, width, key, np.uint32(keys[2 * m + 1]), np.uint32(place))
-            floor = count_bins(row, width, starts, sizes)
-            mask = bytes_at(pointer_to(masks[m]), (place + width + 7) // 8)
-            choose(row, draws, width, starts, sizes, floor, densities[m], epsilons[m], mask, place)
+            floor = count_bins(row, width, starts)
+            choose(row, draws, flags, width, floor, starts, densities[m], epsilons[m])
+            pack(bytes_at(pointer_to(masks[m]), (place + width + 7) // 8), flags, width, place)
     return 0
 
 
@@ -92,59 +101,93 @@ def largest_of(row, width):
     return np.uint32(largest)
 
 
-@rowwise
+@inlined
 def bin_of(bits, floor):
     """Return the bin of a magnitude; what lies below the floor is in the first."""
-    return np.int64(bits - floor) >> np.int64(16) if bits > floor else np.int64(0)
+    return np.uint32(np.uint32(max(bits, floor) - floor) >> np.uint32(16))
 
 
 @rowwise
-def count_bins(row, width, starts, sizes):
-    """Count the elements in and below every bin; return the floor of the bins."""
+def count_bins(row, width, starts):
+    """Fill in the rank of the first element of every bin, and of what follows it.
+
+    Returns the floor of the bins.
+    """
     largest = largest_of(row, width)
     floor = np.uint32(largest - OCTAVES) if largest > OCTAVES else np.uint32(0)
-    for b in range(RANK_BINS):
-        sizes[b] = np.uint32(0)
+    for b in range(RANK_BINS + 1):
+        starts[b] = np.uint32(0)
+    following = starts[1:]
     for i in range(width):
-        sizes[bin_of(row[i], floor)] += np.uint32(1)
-    below = np.uint32(0)
-    for b in range(RANK_BINS):
-        starts[b] = below
-        below = np.uint32(below + sizes[b])
+        following[bin_of(row[i], floor)] += np.uint32(1)
+    rank = np.uint32(0)
+    for b in range(RANK_BINS + 1):
+        rank = np.uint32(rank + starts[b])
+        starts[b] = rank
     return floor
 
 
+@inlined
+def limit_of(rank, width, density, epsilon):
+    """Return the probability of a rank, times 2**32; a word below it is kept."""
+    chance = density
+    if width > 1:
+        chance = density - epsilon + 2 * epsilon * rank / (width - 1)
+    return chance * 4294967296.0
+
+
 @rowwise
-def rank_within(row, width, i, floor, start):
+def rank_of(row, width, i):
     """Return the rank of element i: what is smaller, and what is equal before it."""
-    wanted, bits = bin_of(row[i], floor), row[i]
-    rank = np.int64(start)
+    bits = row[i]
+    smaller = np.uint32(0)
     for j in range(width):
-        if bin_of(row[j], floor) == wanted and (row[j] < bits or (row[j] == bits and j < i)):
-            rank += 1
-    return rank
+        smaller = np.uint32(smaller + np.uint32(row[j] < bits))
+    for j in range(i):
+        smaller = np.uint32(smaller + np.uint32(row[j] == bits))
+    return np.int64(smaller)
 
 
 @rowwise
-def choose(row, draws, width, starts, sizes, floor, density, epsilon, mask, place):
-    """Set the bit of every element whose draw is below the probability of its rank."""
-    whole = 4294967296.0
+def choose(row, draws, flags, width, floor, starts, density, epsilon):
+    """Set the flag of every element whose draw is below the limit of its rank.
+
+    The ranks of a bin bound it from both sides; where the draw falls between, the rank is counted.
+    """
+    lowest = limit_of(0, width, density, epsilon)
+    step = (limit_of(width - 1, width, density, epsilon) - lowest) / max(width - 1, 1)
+    following = starts[1:]
+    # Without branches, which would be guessed wrong half of the time. A word of one is far more
+    # than the rounding of this shorter formula.
     for i in range(width):
+        b = bin_of(row[i], floor)
         draw = np.float64(draws[i])
-        if width == 1:
-            kept = draw < density * whole
-        else:
-            b = bin_of(row[i], floor)
-            first = np.int64(starts[b])
-            last = first + np.int64(sizes[b]) - 1
-            step = width - 1
-            if draw < (density - epsilon + 2 * epsilon * first / step) * whole:
-                kept = True
-            elif not draw < (density - epsilon + 2 * epsilon * last / step) * whole:
-                kept = False
-            else:
-                rank = rank_within(row, width, i, floor, first)
-                kept = draw < (density - epsilon + 2 * epsilon * rank / step) * whole
-        if kept:
-            at = place + i
-            mask[at >> 3] |= np.uint8(1 << (at & 7))
+        kept = np.uint8(draw < lowest + step * np.float64(starts[b]) - 1.0)
+        possible = np.uint8(draw < lowest + step * np.float64(following[b]) + 1.0)
+        flags[i] = kept | np.uint8((kept ^ possible) << np.uint8(1))
+    for i in range(width, (width + 7) // 8 * 8):
+        flags[i] = np.uint8(0)
+    eights = flags[: (width + 7) // 8 * 8].view(np.uint64)
+    for k in range((width + 7) // 8):
+        if eights[k] & UNDECIDED:
+            for i in range(8 * k, min(8 * k + 8, width)):
+                if flags[i] == 2:
+                    limit = limit_of(rank_of(row, width, i), width, density, epsilon)
+                    flags[i] = np.uint8(np.float64(draws[i]) < limit)
+
+
+@rowwise
+def pack(mask, flags, width, place):
+    """Join flags to the bits of a mask from bit *place* on, which are 0 so far."""
+    done = min(-place % 8, width)
+    for i in range(done):
+        mask[(place + i) >> 3] |= np.uint8(flags[i] << np.uint8((place + i) & 7))
+    whole = (width - done) // 8
+    target, source = mask[(place + done) >> 3 :], flags[done:]
+    for k in range(whole):
+        byte = np.uint32(0)
+        for j in range(8):
+            byte |= np.uint32(source[8 * k + j]) << np.uint32(j)
+        target[k] = np.uint8(byte)
+    for i in range(done + 8 * whole, width):
+        mask[(place + i) >> 3] |= np.uint8(flags[i] << np.uint8((place + i) & 7))

@@ -86,7 +86,7 @@ def _halley(square: torch.Tensor, low: float) -> torch.Tensor | None:
     while low < _NEAR:
         a, b, c = _weights(low)
         alpha, beta = a - b / c, b / c
-        resolvent = _resolvent(rest.to(square.dtype), c)
+        resolvent = _resolvent(rest, c)
         if resolvent is None:
             return None
         rest, resolvent = rest.float(), resolvent.float()
@@ -95,7 +95,9 @@ def _halley(square: torch.Tensor, low: float) -> torch.Tensor | None:
         rest.diagonal().add_(2.0 * alpha * beta / c)
         step = resolvent.mul_(alpha)
         step.diagonal().add_(beta)
-        root = step if root is None else multiply(root, step)
+        # The steps differ in size by orders: their product needs the precision of the Gram matrix.
+        wide = square.dtype
+        root = step if root is None else multiply(root.to(wide), step.to(wide)).float()
         low = low * (a + b * low * low) / (1.0 + c * low * low)
     last = _polynomial_root(rest, low * low)
     root = last if root is None else multiply(root, last)
