@@ -7,6 +7,7 @@
     ├── SpecError                 a YAML or JSON document that is not what it should be
     │   └── RecipeError           a merge recipe that cannot be carried out
     ├── ModelReferenceError       a model reference that names nothing
+    │   └── RefusedError          what the Hub has and does not give (in `miscible.models.remote`)
     ├── CheckpointError           a model folder or file that is missing, damaged or refused
     │   └── AdapterError          a LoRA adapter that is damaged, refused or of another base
     ├── IncompatibleModelsError   models whose tensors, configs or tokenizers do not fit together

@@ -53,7 +53,7 @@ def merge(
 def merge(
     recipe: AnyRecipe,
     *,
-    out: Path,
+    out: Path | str,
     models: Mapping[str, AnyModel] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -73,7 +73,7 @@ def merge(
 def merge(
     recipe: AnyRecipe,
     *,
-    out: Path | None = None,
+    out: Path | str | None = None,
     into: torch.nn.Module | None = None,
     models: Mapping[str, AnyModel] | None = None,
     seed: int = 0,
@@ -105,10 +105,11 @@ def merge(
     """
     if out is not None and into is not None:
         raise TypeError("merge() takes 'out' or 'into', not both")
-    if out is not None:
+    folder = None if out is None else Path(out)
+    if folder is not None:
         from miscible.models.writer import refuse_existing
 
-        refuse_existing(out)
+        refuse_existing(folder)
     parsed = _parsed(recipe)
     place = _checked_device(str(device))
     given = _given(models or {}, parsed)
@@ -116,16 +117,16 @@ def merge(
     virtual = Merge(
         parsed,
         opened.models,
-        name="merge" if out is None else out.name,
+        name="merge" if folder is None else folder.name,
         seed=seed,
         device=place,
         opened=opened,
     )
-    if out is not None:
+    if folder is not None:
         from miscible.merge.export import write_merge
 
         _warn(virtual)
-        return write_merge(virtual, out, threads=threads)
+        return write_merge(virtual, folder, threads=threads)
     if into is not None:
         from miscible.models.fill import fill_module
 

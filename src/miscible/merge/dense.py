@@ -24,7 +24,7 @@ def merge_dense(inputs: Inputs, output: Output, context: Context) -> torch.Tenso
         weights = Weights([inputs.exact(i, wide, output) for i in output.inputs])
         return output.method(weights, output.values, context).tensor
     base = inputs.exact(output.origin, wide, output)
-    factors = _factors(inputs, output)
+    factors = _factors(inputs, output) if wide == torch_dtype("F32") else None
     deltas = (
         Deltas([inputs.delta(i, output.origin, base, output) for i in output.inputs])
         if factors is None
@@ -97,7 +97,7 @@ def _factors(inputs: Inputs, output: Output) -> Sequence[LowRank] | None:
         ):
             return None
         low_rank = model.low_rank_change(source.tensor)
-        if low_rank is None or inputs.device != "cpu":
+        if low_rank is None or low_rank.kernel or inputs.device != "cpu":
             return None
         found.append(low_rank)
     return found or None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,17 @@ class Opened:
             statistics=[(order.index(r), f.fingerprint) for r, f in self.statistics.items()],
             coefficients=[(order.index(r), held[r]) for r in order if r in held],
         )
+
+    def warnings(self, tensors: Iterable[str]) -> Iterator[str]:
+        """Yield sentences on statistics of other models, and coefficients that change nothing."""
+        for reference, file in self.statistics.items():
+            if file.model and file.model != self.models[reference].fingerprint:
+                yield f"the statistics given for {reference} were made with another model."
+        unused = [] if self.coefficients is None else self.coefficients.unused(tensors)
+        if unused:
+            yield (
+                f"{len(unused)} keys of the coefficients concern no tensor, such as {unused[0]!r}."
+            )
 
     def statistics_of(self, output: Output) -> tuple[torch.Tensor | None, ...]:
         """Return each input's statistics of its tensor, None where there are none."""

@@ -293,6 +293,11 @@ class _Planner:
             if self.coefficients is not None and "weight" in values:
                 factors = [self.coefficients.factor(model, name) for model, _ in models]
                 values["weight"] = tuple(map(mul, values["weight"], factors))
+            if partial and values.get("expert", -1) >= 0:
+                raise RecipeError(
+                    "'expert' names a model by its number, and some models lack this tensor.",
+                    where=f"tensor {name!r}",
+                )
             wrong = self.method.check(values) if self.method.check else None
             if wrong:
                 raise RecipeError(wrong, where=f"tensor {name!r}")

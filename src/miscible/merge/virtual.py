@@ -126,6 +126,7 @@ class VirtualCheckpoint:
                 f"{len(self.plan.partial)} tensors are in only some of the models and are merged "
                 f"over those that have them ({', '.join(self.plan.partial[:3])}{more})."
             )
+        found += self.opened.warnings(self.plan.outputs)
         return (*found, *(self.alignment.warnings if self.alignment else ()))
 
     def _same_weights(self, one: Checkpoint, other: Checkpoint) -> bool:
@@ -258,8 +259,11 @@ class VirtualCheckpoint:
         return self.tensors[name].floating and can_stream(self.inputs, self._output(name))
 
     def low_rank_delta(self, name: str, base: Checkpoint) -> LowRank | None:
-        """Return None: the engine keeps no factors of a merge."""
-        return None
+        """Return the exact factors of a sum of adapters of *base*, None for any other merge."""
+        from miscible.merge.exact_sum import factors_of_sum
+
+        output = self._output(name)
+        return factors_of_sum(self.inputs, output, self.context(output), base)
 
     def extent(self, name: str) -> tuple[Path, Extent] | None:
         """Return None: a merge lies in no file."""

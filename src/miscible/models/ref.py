@@ -2,6 +2,7 @@
 
 ==========================  ========================================================
 ``folder``                  a local model folder (never touches the network)
+``file.safetensors``        one local file of weights, as diffusion models are published
 ``org/name``                a model of the Hub, resolved to a commit at once
 ``org/name@revision``       a branch, tag or commit of it
 ``demo:NAME``               a model that ships in a package (see `miscible.models.demo`)
@@ -21,9 +22,10 @@ from pathlib import Path
 from miscible.errors import AdapterError, ModelReferenceError
 from miscible.models.adapter_config import CONFIG_NAME
 from miscible.models.adapters import AdaptedCheckpoint, LoraAdapter
-from miscible.models.checkpoint import Checkpoint, FolderCheckpoint
+from miscible.models.checkpoint import Checkpoint, FileCheckpoint, FolderCheckpoint
 
 DEMO_PREFIX = "demo:"
+FILE_SUFFIX = ".safetensors"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _REVISION = re.compile(r"[\w][\w./-]*")
 _LONGEST_HUB_ID = 200  # the Hub allows 96 a half
@@ -60,8 +62,11 @@ def open_checkpoint(
         ModelReferenceError: if it names nothing.
         CheckpointError, AdapterError: if what it names is damaged or refused.
     """
-    base_reference, adapter_reference = split_reference(reference, relative_to)
     label = name or reference
+    file = _local_file(reference, relative_to)
+    if file is not None:
+        return FileCheckpoint(file, name=label)
+    base_reference, adapter_reference = split_reference(reference, relative_to)
     source = resolve(base_reference, relative_to)
     if adapter_reference is None:
         if (source.folder / CONFIG_NAME).is_file():
@@ -155,6 +160,16 @@ def _local_folder(reference: str, relative_to: Path | None) -> Path | None:
         raise ModelReferenceError(
             f"the folder cannot be opened: {reason}.", where=_shown(reference)
         ) from error
+
+
+def _local_file(reference: str, relative_to: Path | None) -> Path | None:
+    if not reference.endswith(FILE_SUFFIX):
+        return None
+    try:
+        file = (relative_to or Path()) / Path(reference).expanduser()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def _shown(reference: str) -> str:

@@ -12,6 +12,7 @@ from miscible.merge.engine.execute import write_formula
 from miscible.merge.engine.passes import Passes, Pool, Seen, Write
 from miscible.merge.engine.sources import CODES, OpenFiles, width_of
 from miscible.merge.engine.streamed import (
+    Formula,
     StreamedDelta,
     StreamedDeltas,
     StreamedWeight,
@@ -54,17 +55,28 @@ def stream_tensor(
     passes = _passes(inputs, output, files, pool=pool, seen=seen)
     if not passes.count:
         return
-    code = CODES[dtype]
     if output.method.can_stream(output.values):
-        result = (
-            output.method(StreamedWeights(passes), output.values, context)
-            if output.origin is None
-            else wrapped(output, context)(StreamedDeltas(passes))
-        )
-        assert isinstance(result, (StreamedWeight, StreamedDelta))
-        write_formula(passes, result.formula, code, write)
+        write_formula(passes, _formula(passes, output, context), CODES[dtype], write)
     else:
-        _write_elements(passes, output, context, code, write)
+        _write_elements(passes, output, context, CODES[dtype], write)
+
+
+def formula_of(inputs: Inputs, output: Output, context: Context) -> Formula | None:
+    """Return what would be computed, None where the method has no formula; reads what it asks."""
+    if not output.method.can_stream(output.values):
+        return None
+    with OpenFiles() as files:
+        return _formula(_passes(inputs, output, files), output, context)
+
+
+def _formula(passes: Passes, output: Output, context: Context) -> Formula:
+    result = (
+        output.method(StreamedWeights(passes), output.values, context)
+        if output.origin is None
+        else wrapped(output, context)(StreamedDeltas(passes))
+    )
+    assert isinstance(result, (StreamedWeight, StreamedDelta))
+    return result.formula
 
 
 def show_tensor(

@@ -47,7 +47,8 @@ def write_streamed(
 ) -> Written:
     """Compute and write all tensors of a merge.
 
-    Doses are measured on what passes: on all of it where the merge is small, else on a share of every chunk.
+    Doses are measured on what passes: on all of it where the merge is small, else on a share of
+    every chunk.
 
     Args:
         merge: the merge.
