@@ -93,7 +93,9 @@ def assert_refused(outcome: object, message: str) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+@pytest.mark.parametrize(
+    ("damage", "message"), [case for case in DAMAGES if case[0] is not damage_architecture]
+)
 def test_merging_a_damaged_model(
     miscible: Callable[..., object],
     tiny_children: list[Path],
@@ -108,6 +110,28 @@ def test_merging_a_damaged_model(
     outcome = miscible("merge", path, tmp_path / "out")
     assert_refused(outcome, message)
     assert sorted(tmp_path.iterdir()) == sorted([*before, path]), "something was left behind"
+
+
+def test_merging_models_of_which_one_lacks_a_layer(
+    miscible: Callable[..., object], tiny_children: list[Path], tmp_path: Path
+) -> None:
+    """Tensors that only some models have are averaged over those that have them."""
+    one, two = tiny_children
+    damage_architecture(two)
+    path = recipe(tmp_path, one, two)
+    outcome = miscible("merge", path, tmp_path / "out")
+    assert getattr(outcome, "code") == 0, outcome  # noqa: B009
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, two))
+    left = sorted(name for name in first if "layers.1" in name)
+    assert left
+    assert merged.keys() == first.keys()
+    assert all(merged[name].equal(first[name]) for name in left)
+    for name, tensor in second.items():
+        assert torch.allclose(merged[name], (first[name] + tensor) / 2, rtol=1e-6, atol=1e-7)
+    said = " ".join(str(getattr(outcome, "out")).split())  # noqa: B009
+    assert f"Note: {len(left)} tensors are in only some of the models" in said
+    assert left[0] in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_adapter_of_another_base(
@@ -244,26 +268,72 @@ def test_wrong_studies(
     assert_refused(miscible("study", "run", path), "nowhere" if "base" in changes else "arc_easy")
 
 
-def test_ctrl_c_leaves_nothing_half_written(tiny_children: list[Path], tmp_path: Path) -> None:
-    slow = (  # so slow that the signal always comes while tensors are being written
-        "import sys, time; import miscible.models.writer as writer; real = writer._bytes\n"
-        "writer._bytes = lambda tensor: (time.sleep(5), real(tensor))[1]\n"
-        "from miscible.cli import main; main()"
-    )
-    path = recipe(tmp_path, *tiny_children)
+SLOW = """
+import sys, time
+from pathlib import Path
+from miscible.models.shard import ShardWriter
+real, left = ShardWriter.check_complete, [{tensors}]
+def slow(shard, name):
+    left[0] -= 1
+    if left[0] < 0:
+        Path({mark!r}).touch()
+        time.sleep(3)
+    real(shard, name)
+ShardWriter.check_complete = slow
+from miscible.cli import main
+main()
+"""
+"""So slow after some tensors that the signal always comes while others are being written."""
+
+
+def interrupted(
+    recipe: Path, out: Path, mark: Path, *, tensors: int, signals: int = 1, shard_size: str = "5GB"
+) -> None:
+    """Merge, press Ctrl-C after so many tensors, and check what is said."""
     process = subprocess.Popen(
-        [sys.executable, "-c", slow, "merge", path, tmp_path / "out"],
+        [sys.executable, "-c", SLOW.format(tensors=tensors, mark=str(mark)), "merge", recipe, out,
+         "--shard-size", shard_size, "--threads", "2"],
         stderr=subprocess.PIPE,
         text=True,
-    )
+    )  # fmt: skip
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.glob(".out.partial-*/*.safetensors")):
+    while time.monotonic() < deadline and not mark.exists():
         time.sleep(0.01)
-    assert list(tmp_path.glob(".out.partial-*")), "it was never being written"
-    process.send_signal(signal.SIGINT)
+    assert mark.exists(), "it was never being written"
+    assert list(out.parent.glob(f".{out.name}.partial/*.safetensors"))
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped" in err
     assert "Traceback" not in err
-    assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob(".out*"))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+def test_ctrl_c_leaves_nothing_half_written(
+    tiny_children: list[Path], tmp_path: Path, signals: int
+) -> None:
+    path = recipe(tmp_path, *tiny_children)
+    out = tmp_path / "out"
+    interrupted(path, out, tmp_path / "mark", tensors=4, signals=signals)
+    assert not list(tmp_path.glob(".out*")), "no shard was finished"
+
+
+def test_ctrl_c_keeps_finished_shards_for_the_next_run(
+    miscible: Callable[..., object], tiny_children: list[Path], tmp_path: Path
+) -> None:
+    path = recipe(tmp_path, *tiny_children)
+    out, sharded = tmp_path / "out", ("--shard-size", "2KB")
+    interrupted(path, out, tmp_path / "mark", tensors=6, shard_size="2KB")
+    (partial,) = tmp_path.glob(".out*")
+    finished = {file: file.stat().st_ino for file in sorted(partial.glob("*.safetensors"))[:-1]}
+    assert finished
+    assert getattr(miscible("merge", path, out, *sharded), "code") == 0  # noqa: B009
+    assert {f: (out / f.name).stat().st_ino for f in finished} == finished
+    assert not partial.exists()
+    whole = tmp_path / "elsewhere" / "out"
+    assert getattr(miscible("merge", path, whole, *sharded), "code") == 0  # noqa: B009
+    for file in whole.iterdir():
+        assert (out / file.name).read_bytes() == file.read_bytes(), file.name

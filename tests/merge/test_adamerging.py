@@ -12,7 +12,7 @@ from torch import nn
 from miscible.errors import IncompatibleModelsError, MiscibleError
 from miscible.merge.adamerging import entropy, forward_of, learn_coefficients, learn_for_models
 from miscible.merge.contract import Context
-from miscible.merge.plan import plan_merge
+from miscible.merge.planner import plan_merge
 from miscible.merge.recipe import Recipe, Source
 from miscible.merge.spaces import Deltas
 from miscible.merge.statistics.texts import read_texts, tokenise

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from architectures import FAMILIES, build, outputs
 from miscible.errors import IncompatibleModelsError
-from miscible.merge.plan import plan_merge
+from miscible.merge.planner import plan_merge
 from miscible.merge.recipe import parse_recipe
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import FileCheckpoint, FolderCheckpoint

@@ -255,3 +255,18 @@ def test_files_without_a_folder(folder: Path) -> None:
 def test_wrong_extensions(folder: Path, text: str, message: str) -> None:
     with pytest.raises(MiscibleError, match=message):
         opened(folder, "merge_method: task_arithmetic\nbase_model: base\n" + MODELS + text)
+
+
+def test_an_adapter_and_a_full_fine_tune_in_one_merge(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(11)
+    a, b = (torch.randn(*s, generator=generator) for s in ((2, WIDTH), (WIDTH, 2)))
+    write_adapter(folder / "x", {Q.removesuffix(".weight"): (a, b)})
+    merge = opened(
+        folder,
+        "merge_method: task_arithmetic\nbase_model: base\nmodels:\n"
+        "- {model: base+x, parameters: {weight: 0.5}}\n- {model: m1, parameters: {weight: 2}}\n",
+    )
+    base, full = (FolderCheckpoint(folder / name).read(Q).double() for name in ("base", "m1"))
+    expected = base + 0.5 * 2.0 * (b.double() @ a.double()) + 2 * (full - base)
+    assert merge.streams(Q)
+    assert torch.allclose(merge.read(Q).double(), expected, atol=1e-5)

@@ -10,11 +10,13 @@ from miscible import __version__
 from miscible.cli.demo import demo
 from miscible.cli.doctor import doctor
 from miscible.cli.evaluate import evaluate
-from miscible.cli.merge import merge, methods
+from miscible.cli.merge import merge
+from miscible.cli.methods import methods
 from miscible.cli.output import fail
 from miscible.cli.probe import probe
 from miscible.cli.statistics import adamerge, statistics
 from miscible.cli.study import study_app
+from miscible.cli.verify import verify
 from miscible.errors import MiscibleError
 
 app = typer.Typer(
@@ -27,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(doctor)
 app.command()(merge)
+app.command()(verify)
 app.command()(methods)
 app.command()(statistics)
 app.command()(adamerge)

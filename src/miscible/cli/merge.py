@@ -1,4 +1,4 @@
-"""``miscible merge`` and ``miscible methods``."""
+"""``miscible merge``."""
 
 from __future__ import annotations
 
@@ -109,45 +109,3 @@ def _write_lora(merge: VirtualCheckpoint, out: Path, rank: str, format: Format) 
         print_table("Least well held weights", ["weight", "rank", "norm", "lost"], rows)
         say(f"{report.error:.2%} of the merged task vector's norm is lost.")
         say(f"Wrote {out}")
-
-
-def methods(format: Format = typer.Option(Format.HUMAN, help="What to print.")) -> None:
-    """List the merging methods with their parameters and papers."""
-    from miscible.merge.contract import METHODS, REQUIRED
-
-    held = list(METHODS)
-    if format is Format.JSON:
-        print_json(
-            [
-                {
-                    "name": m.name, "summary": m.summary, "paper": m.paper,
-                    "base_model": m.base.value, "random": m.random,
-                    "parameters": {
-                        p.name: {
-                            "default": None if p.default is REQUIRED else p.default,
-                            "required": p.default is REQUIRED,
-                            "per_model": p.per_model, "allowed": str(p),
-                        }
-                        for p in m.parameters.values()
-                    },
-                }
-                for m in held
-            ]
-        )  # fmt: skip
-        return
-    if format is Format.QUIET:
-        return
-    rows = [
-        [
-            m.name,
-            ", ".join(
-                p.name if p.default is REQUIRED else f"{p.name}={p.default}"
-                for p in m.parameters.values()
-            ),
-            m.paper,
-            m.summary,
-        ]
-        for m in held
-    ]
-    columns = ["method", "parameters", "paper", "what it does"]
-    print_table("Merging methods", columns, rows, text=4)

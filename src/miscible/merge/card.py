@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from miscible import __version__
-from miscible.merge.publishing import parent_name
+from miscible.merge.publishing import parent_name, published
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.licence import Kind, licence_of, read_card
 from miscible.models.ref import is_hub_id
@@ -33,7 +33,7 @@ def card_of(
     table = "\n".join(
         f"| `{parent_name(d, public)}` | {d.projection:.3f} | {d.coefficient:.3f} |" for d in doses
     )
-    notes = "".join(f"\n- {warning}" for warning in merge.warnings)
+    notes = "".join(f"\n- {published(w, merge.models, public)}" for w in merge.warnings)
     return (
         f"---\n{_front_matter(merge)}---\n\n"
         f"# {title}\n\nA merge of {len(merge.models)} models by *{method.name}* ({method.paper}), "

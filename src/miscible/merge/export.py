@@ -10,7 +10,8 @@ from pathlib import Path
 from miscible import __version__
 from miscible.merge.card import card_of
 from miscible.merge.engine.write import Written, write_streamed
-from miscible.merge.publishing import parent_name, public_names
+from miscible.merge.publishing import parent_name, public_names, published
+from miscible.merge.tokenizer import CONFIG_FILE as TOKENIZER_CONFIG
 from miscible.merge.virtual import ENGINE_VERSION, VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.fingerprint import known_digest, quick_key
@@ -53,7 +54,7 @@ def write_merge(
         recipe = _recipe(merge, public)
         lineage = _lineage(merge, public, shards, doses)
         return {
-            **tokenizer.texts,
+            **_without_places(merge.folder, tokenizer.texts),
             RECIPE_NAME: recipe,
             LINEAGE_NAME: json.dumps(lineage, indent=2) + "\n",
             CARD_NAME: card_of(merge, destination.name, recipe, public, doses),
@@ -63,6 +64,20 @@ def write_merge(
         merge, destination, texts=texts, omitted=tuple(tokenizer.omitted), threads=threads,
         shard_bytes=shard_bytes,
     )  # fmt: skip
+
+
+def _without_places(folder: Path, texts: Mapping[str, str]) -> dict[str, str]:
+    # Libraries note in a tokenizer's settings from where it was once read.
+    name = TOKENIZER_CONFIG
+    try:
+        text = texts[name] if name in texts else (folder / name).read_text()
+        settings = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return dict(texts)
+    if not isinstance(settings, dict) or "name_or_path" not in settings:
+        return dict(texts)
+    del settings["name_or_path"]
+    return {**texts, name: json.dumps(settings, indent=2, ensure_ascii=False) + "\n"}
 
 
 def _recipe(merge: VirtualCheckpoint, public: Mapping[str, str]) -> str:
@@ -96,7 +111,7 @@ def _lineage(
              "coefficient": _finite(d.coefficient)}
             for d in doses
         ],
-        "warnings": list(merge.warnings),
+        "warnings": [published(w, merge.models, public) for w in merge.warnings],
     }  # fmt: skip
 
 

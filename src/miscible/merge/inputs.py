@@ -152,21 +152,12 @@ class Inputs:
         return ArraySource.of(model.name, source.tensor, tensor.contiguous().numpy())
 
     def _stored(self, model: Checkpoint, name: str, wide: torch.dtype) -> torch.Tensor:
-        import torch
 
         if isinstance(model, AdaptedCheckpoint):
             base = model.base.tensors.get(name)
             stored = None if base is None else self._stored(model.base, name, wide)
             return model.exact(name, wide, stored)
-        tensor = model.read(name)
-        if not tensor.isfinite().all():
-            raise MiscibleError(
-                f"tensor {name!r} holds NaN or infinity.",
-                where=model.name,
-                fix="Its training or conversion failed; a merge would spread it.",
-            )
-        if self.dtype is not None:
-            tensor = tensor.to(getattr(torch, self.dtype))
+        tensor = self._rounded(model.read(name), model, name)
         # A copy even where nothing is converted: results are built in place.
         return tensor.to(wide, copy=True)
 
@@ -213,19 +204,42 @@ class Inputs:
     def _rows(
         self, model: Checkpoint, name: str, start: int, stop: int, wide: torch.dtype
     ) -> np.ndarray[Any, Any]:
-        import torch
 
         from miscible.models.formats.safetensors import read_rows
 
         place = model.extent(name)
         if place is None:
             return self._stored(model, name, wide)[start:stop].numpy()
-        rows = read_rows(place[0], place[1], start, stop)
-        if not rows.isfinite().all():
-            raise MiscibleError(f"tensor {name!r} holds NaN or infinity.", where=model.name)
-        if self.dtype is not None:
-            rows = rows.to(getattr(torch, self.dtype))
+        rows = self._rounded(read_rows(place[0], place[1], start, stop), model, name)
         return rows.to(wide).numpy()
+
+    def _rounded(self, tensor: torch.Tensor, model: Checkpoint, name: str) -> torch.Tensor:
+        import torch
+
+        if not tensor.isfinite().all():
+            raise MiscibleError(
+                f"tensor {name!r} holds NaN or infinity.",
+                where=model.name,
+                fix="Its training or conversion failed; a merge would spread it.",
+            )
+        if self.dtype is None:
+            return tensor
+        rounded = tensor.to(getattr(torch, self.dtype))
+        if not rounded.isfinite().all():
+            raise MiscibleError(
+                f"tensor {name!r} does not fit into {self.dtype}.",
+                where=model.name,
+                fix="Give a wider 'dtype' (bfloat16 or float32).",
+            )
+        return rounded
+
+
+def does_not_fit(tensor: str, dtype: str) -> MiscibleError:
+    """Return the error of a result that overflows the dtype in which it is stored."""
+    return MiscibleError(
+        f"the merged tensor {tensor!r} does not fit into {dtype}.",
+        fix="Give a wider 'out_dtype' (bfloat16 or float32), or smaller weights.",
+    )
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
@@ -23,6 +24,14 @@ def public_names(models: Mapping[str, Checkpoint]) -> dict[str, str]:
         candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
         names[reference] = next(name for name in candidates if name not in names.values())
     return names
+
+
+def published(sentence: str, models: Mapping[str, Checkpoint], public: Mapping[str, str]) -> str:
+    """Return a sentence in which every model goes by its publishable name."""
+    names = {model.name: public[reference] for reference, model in models.items()} | dict(public)
+    longest_first = sorted(names, key=len, reverse=True)
+    held = "|".join(map(re.escape, longest_first))
+    return re.sub(rf"(?<!\S)(?:{held})(?![^\s,.:;])", lambda found: names[found[0]], sentence)
 
 
 def parent_name(dose: DoseRow, public: Mapping[str, str]) -> str:

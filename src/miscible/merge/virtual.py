@@ -16,10 +16,11 @@ from miscible.keys import content_key
 from miscible.merge.contract import Context
 from miscible.merge.degenerate import degeneracies
 from miscible.merge.dense import copy_of_equals, merge_dense
-from miscible.merge.inputs import Inputs, torch_dtype
+from miscible.merge.inputs import Inputs, does_not_fit, torch_dtype
 from miscible.merge.opening import Opened, open_recipe
 from miscible.merge.ops.random import ElementRandom
-from miscible.merge.plan import Output, plan_merge
+from miscible.merge.plan import Output
+from miscible.merge.planner import plan_merge
 from miscible.merge.recipe import Recipe
 from miscible.merge.restack import restacked
 from miscible.merge.tokenizer import (
@@ -136,6 +137,7 @@ class VirtualCheckpoint:
     def config(self) -> Mapping[str, Any]:
         """The template's config, with what the merge changes in it."""
         config = dict(self.models[self.plan.template].config)
+        config.pop("_name_or_path", None)  # where the template was once read from
         if self.plan.layer_origins is not None and "num_hidden_layers" in config:
             config |= restacked(config, self.plan.layer_origins, self.models)
         if self.plan.untied:
@@ -188,7 +190,8 @@ class VirtualCheckpoint:
         """Compute one tensor in float32 (float64 if an input is) and round it once.
 
         Raises:
-            MiscibleError: if an input holds NaN or infinity; names model and tensor.
+            MiscibleError: if an input holds NaN or infinity, or the result does not fit its dtype;
+                names model and tensor.
         """
         import torch
 
@@ -204,7 +207,10 @@ class VirtualCheckpoint:
             result = torch.empty(info.shape, dtype=target)
             self.stream_into(result, name)
             return result
-        return merge_dense(self.inputs, output, self.context(output)).to("cpu", target)
+        merged = merge_dense(self.inputs, output, self.context(output)).to("cpu", target)
+        if not merged.isfinite().all():
+            raise does_not_fit(name, str(target).removeprefix("torch."))
+        return merged
 
     def stream_into(self, tensor: torch.Tensor, name: str) -> None:
         """Compute one tensor that can be streamed into *tensor*, contiguous and on the CPU."""
@@ -233,12 +239,13 @@ class VirtualCheckpoint:
         seen: Seen | None = None,
     ) -> None:
         """Compute one tensor and hand its bytes to *write* in chunks, in any order."""
-        from miscible.merge.engine.tensor import can_stream, show_tensor, stream_tensor
+        from miscible.merge.engine.tensor import STREAMED, can_stream, show_tensor, stream_tensor
 
         output, info = self._output(name), self.tensors[name]
-        if info.floating and can_stream(self.inputs, output):
+        stored = dtype or info.dtype
+        if stored in STREAMED and can_stream(self.inputs, output):
             stream_tensor(
-                self.inputs, output, self.context(output), dtype or info.dtype, files, write,
+                self.inputs, output, self.context(output), stored, files, write,
                 pool=pool, seen=seen,
             )  # fmt: skip
             return
@@ -254,9 +261,10 @@ class VirtualCheckpoint:
 
     def streams(self, name: str) -> bool:
         """Return whether a tensor is computed chunk by chunk."""
-        from miscible.merge.engine.tensor import can_stream
+        from miscible.merge.engine.tensor import STREAMED, can_stream
 
-        return self.tensors[name].floating and can_stream(self.inputs, self._output(name))
+        stored = self.tensors[name].dtype
+        return stored in STREAMED and can_stream(self.inputs, self._output(name))
 
     def low_rank_delta(self, name: str, base: Checkpoint) -> LowRank | None:
         """Return the exact factors of a sum of adapters of *base*, None for any other merge."""

@@ -42,13 +42,17 @@ class PartialFolder:
             self._lock = os.open(self.folder, os.O_RDONLY)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                if os.fstat(self._lock).st_ino != self.folder.stat().st_ino:
+                    raise BlockingIOError  # the folder that is locked was removed meanwhile
+                self._clean()
+            except BaseException:
                 os.close(self._lock)
                 self._lock = None
-                raise CheckpointError(
-                    "another process is writing this model.", where=str(self.destination)
-                ) from error
-            self._clean()
+                raise
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise CheckpointError(
+                "another process is writing this model.", where=str(self.destination)
+            ) from error
         except OSError as error:
             raise CheckpointError(
                 f"cannot be written: {error.strerror}.", where=str(self.destination)
@@ -108,7 +112,8 @@ class PartialFolder:
         self._records = self._read_journal()
         for path in self.folder.iterdir():
             if path.name not in self._records and path.name != JOURNAL:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                folder = path.is_dir() and not path.is_symlink()
+                shutil.rmtree(path) if folder else path.unlink()
 
     def _read_journal(self) -> dict[str, ShardRecord]:
         try:
@@ -124,7 +129,7 @@ class PartialFolder:
                 for name, record in held["shards"].items()
                 if "/" not in name
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -48,8 +49,7 @@ class ShardWriter:
         self._descriptor = os.open(path, flags, 0o666)
         size = len(self._header) + sum(info.nbytes for info in infos.values())
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._descriptor, 0, size)
+            _reserve(self._descriptor, size)
             _write_at(self._descriptor, memoryview(self._header), 0)
         except BaseException:
             os.close(self._descriptor)
@@ -58,6 +58,8 @@ class ShardWriter:
     def write(self, name: str, start: int, data: memoryview) -> None:
         """Write bytes of a tensor from byte *start* on."""
         data = data.cast("B") if data.format != "B" or data.ndim != 1 else data
+        if not len(data):
+            return
         digest = xxhash.xxh3_128_digest(data)
         _write_at(self._descriptor, data, self._offsets[name] + start)
         with self._lock:
@@ -140,6 +142,15 @@ def _header(infos: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
     text += b" " * (-len(text) % 8)  # tensors start aligned
     head = len(text).to_bytes(8, "little") + text
     return head, {name: len(head) + offset for name, offset in offsets.items()}
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every file system can
+            raise
 
 
 def _write_at(descriptor: int, data: memoryview, place: int) -> None:

@@ -106,7 +106,8 @@ def write_checkpoint(
         if len(shards) > 1:
             weight_map = {name: shard for shard, names in shards.items() for name in names}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            _write_text(partial.folder / INDEX_NAME, json.dumps(index, indent=2) + "\n")
+            text = json.dumps(index, indent=2) + "\n"
+            _write_bytes(partial.folder / INDEX_NAME, text.encode())
         partial.appear()
     return records
 
@@ -131,7 +132,8 @@ def shards_of(tensors: Mapping[str, TensorInfo], shard_bytes: int) -> dict[str, 
 
 def refuse_existing(destination: Path) -> None:
     """Raise `CheckpointError` if something is at *destination* that must not be overwritten."""
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    taken = destination.exists() and (not destination.is_dir() or any(destination.iterdir()))
+    if taken or destination.is_symlink():  # a folder cannot be renamed to a link
         raise CheckpointError(
             "the destination exists already.",
             where=str(destination),
@@ -206,14 +208,14 @@ def _write_texts(
                 raise CheckpointError(
                     f"{name} cannot be read: {reason}.", where=checkpoint.name
                 ) from error
-            (folder / name).write_bytes(content)
+            _write_bytes(folder / name, content)
     for name, text in texts.items():
-        _write_text(folder / name, text)
+        _write_bytes(folder / name, text.encode())
 
 
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
+def _write_bytes(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

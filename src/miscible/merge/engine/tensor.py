@@ -18,7 +18,7 @@ from miscible.merge.engine.streamed import (
     StreamedWeight,
     StreamedWeights,
 )
-from miscible.merge.inputs import Inputs
+from miscible.merge.inputs import Inputs, does_not_fit
 from miscible.merge.plan import Output
 
 STREAMED = frozenset(CODES)
@@ -129,7 +129,10 @@ def _write_elements(
             merged = tensors[0]
             if any(delta.any() for delta in deltas):
                 merged = merged + wrapped(output, context)(Deltas(deltas)).tensor
-        data: np.ndarray[Any, Any] = merged.to(dtype).contiguous().view(torch.uint8).numpy()
+        stored = merged.to(dtype).contiguous()
+        if not stored.isfinite().all():
+            raise does_not_fit(output.name, str(dtype).removeprefix("torch."))
+        data: np.ndarray[Any, Any] = stored.view(torch.uint8).numpy()
         passes.written(start, size, address, data.data, write)
 
     passes.over_chunks(run)

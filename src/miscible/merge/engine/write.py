@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from miscible.keys import content_key
 from miscible.merge.dose import doses_from_gram
 from miscible.merge.engine.doses import SAMPLED_SHARE, WHOLE_BELOW, DoseSample
 from miscible.merge.engine.sources import CODES, OpenFiles
@@ -90,10 +91,16 @@ def write_streamed(
 
         shards = write_checkpoint(
             merge, destination, files=finish, omitted=omitted, shard_bytes=shard_bytes,
-            stream=stream, threads=threads, key=merge.quick_key,
+            stream=stream, threads=threads, key=_resume_key(merge),
             note=lambda names: sample.gram_of(names).tolist(),
         )  # fmt: skip
     return Written(shards, doses)
+
+
+def _resume_key(merge: VirtualCheckpoint) -> str:
+    # Content keys are by samples: an input that was changed since is told by its file's state.
+    files = [[str(path), *astuple(state)] for path, state in sorted(merge.files.items())]
+    return content_key(merge=merge.quick_key, files=files)
 
 
 def available_threads() -> int:

@@ -19,7 +19,7 @@ from miscible.merge.kernels.blocks import (
     rowwise,
 )
 from miscible.merge.kernels.constants import BLOCK, DELTA, F32, RANK_BINS
-from miscible.merge.kernels.programs import rows_of, word_of
+from miscible.merge.kernels.rows import rows_of, word_of
 
 OCTAVES = np.uint32(12 << 23)
 """Bits that twelve powers of two span; what is smaller than the largest by more shares a bin."""

@@ -10,7 +10,7 @@ import torch
 
 from miscible.errors import IncompatibleModelsError, RecipeError
 from miscible.merge.contract import Context, Weights
-from miscible.merge.plan import plan_merge
+from miscible.merge.planner import plan_merge
 from miscible.merge.recipe import read_recipe
 from miscible.merge.statistics.collect import Labels, collect_statistics
 from miscible.merge.statistics.files import Kind, Statistics
