@@ -44,7 +44,9 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """Return the object of that name, or raise `UnknownNameError` with a suggestion."""
-        self._load()
+        self._load_own()
+        if name not in self._objects:  # looking for plug-ins takes as long as a small merge
+            self._load()
         try:
             return self._objects[name]
         except KeyError:
@@ -65,12 +67,15 @@ class Registry(Generic[T]):
         return iter([self._objects[name] for name in self.names()])
 
     def _load(self) -> None:
+        self._load_own()
+        load_plugins()
+
+    def _load_own(self) -> None:
         if self._loaded:
             return
         self._loaded = True
         for module in self._modules:
             import_module(module)
-        load_plugins()
 
 
 _plugins_loaded = False
