@@ -268,6 +268,29 @@ def test_a_model_may_be_filled_with_a_merge_of_itself() -> None:
     assert one.embed_tokens.weight.allclose(expected)
 
 
+def test_a_merge_within_the_merge_must_not_read_what_is_filled() -> None:
+    one, two = Tied(1), Tied(2)
+    before = state_of(one)
+    inner = miscible.merge(recipe_of("one", "two"), models={"one": one, "two": two})
+    models: dict[str, Any] = {"inner": inner, "two": two}
+    with pytest.raises(RecipeError, match="'inner' is the module that is filled"):
+        miscible.merge(recipe_of("inner", "two"), models=models, into=one)
+    assert all(tensor.equal(before[name]) for name, tensor in state_of(one).items())
+    miscible.merge(recipe_of("inner", "two"), models=models, into=copy.deepcopy(one))
+
+
+def test_random_numbers_of_a_model_that_is_filled_are_those_of_what_it_was(tiny_base: Path) -> None:
+    base = load_file(tiny_base / "model.safetensors")
+    child = StateDictHolder({name: tensor + 0.1 for name, tensor in base.items()})
+    recipe = {
+        "merge_method": "dare_linear", "base_model": str(tiny_base),
+        "models": [{"model": "child", "parameters": {"weight": 1.0, "density": 0.5}}],
+    }  # fmt: skip
+    expected = miscible.merge(recipe, models={"child": copy.deepcopy(child)}).state_dict()
+    miscible.merge(recipe, models={"child": child}, into=child)
+    assert all(child.state_dict()[name].equal(tensor) for name, tensor in expected.items())
+
+
 def test_but_not_if_tensors_are_moved() -> None:
     stack = torch.nn.ModuleDict(
         {"layers": torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(3))}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import miscible
 from miscible.errors import MiscibleError
 from miscible.merge.coefficients import CoefficientMap, write_coefficients
-from miscible.merge.parents import Places, published
+from miscible.merge.parents import Places, by_public_name
 from miscible.merge.statistics.files import Statistics, write_statistics
 from miscible.merge.verify import SAMPLED, Verification, verify
 from tiny import tiny_tensors, write_adapter, write_model
@@ -118,6 +118,14 @@ def _wider() -> dict[str, torch.Tensor]:
     return tensors
 
 
+def test_where_a_tokenizer_was_read_from_does_not_matter(models: Path) -> None:
+    path = models / "child1" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name_or_path": "/home/me/x"}))
+    folder = merged(models)
+    assert "name_or_path" not in json.loads((folder / "tokenizer_config.json").read_text())
+    assert verify(folder).verified
+
+
 def test_single_files_of_weights(models: Path) -> None:
     for child in ("child1", "child2"):
         (models / child / "model.safetensors").rename(models / f"{child}.safetensors")
@@ -177,11 +185,11 @@ def test_statistics_and_coefficients_are_found_by_their_names(models: Path) -> N
 
 def test_coefficients_of_which_model() -> None:
     held = CoefficientMap(models={"./one": {"*": 1.0}, "./b/base+./c/lora": {"*": 2.0}})
-    found = published(held, ["one", "base+lora"], "factors.json")
+    found = by_public_name(held, ["one", "base+lora"], "factors.json")
     assert found.models == {"one": {"*": 1.0}, "base+lora": {"*": 2.0}}
     twice = CoefficientMap(models={"./a/one": {"*": 1.0}, "./b/one": {"*": 2.0}})
     with pytest.raises(MiscibleError, match="cannot be told which model"):
-        published(twice, ["one", "one-2"], "factors.json")
+        by_public_name(twice, ["one", "one-2"], "factors.json")
 
 
 def test_a_sample_of_the_tensors(models: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar, overload
 
 from miscible.errors import RecipeError, did_you_mean
-from miscible.merge.given import MergedModel, open_given
+from miscible.merge.nested import MergedModel
+from miscible.merge.opening import open_recipe
 from miscible.merge.recipe import Recipe, parse_recipe, read_recipe
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.fingerprint import quick_key
+from miscible.models.state_dict import StateDictCheckpoint
 from miscible.spec import Document
 
 if TYPE_CHECKING:
@@ -113,7 +116,7 @@ def merge(
     parsed = _parsed(recipe)
     place = _checked_device(str(device))
     given = _given(models or {}, parsed)
-    opened = open_given(parsed, given, relative_to)
+    opened = open_recipe(parsed, relative_to, given=given)
     virtual = Merge(
         parsed,
         opened.models,
@@ -163,8 +166,6 @@ def _checked_device(device: str) -> str:
 
 
 def _given(models: Mapping[str, AnyModel], recipe: Recipe) -> dict[str, Checkpoint]:
-    from miscible.models.state_dict import StateDictCheckpoint
-
     known = recipe.references()
     for name in models:
         if name not in known:
@@ -196,29 +197,38 @@ def _refuse_overwritten(
     merge: VirtualCheckpoint, given: Mapping[str, Checkpoint], module: torch.nn.Module
 ) -> None:
     # A model may be filled with a merge of itself if every tensor is read before it is written.
-    from miscible.models.state_dict import StateDictCheckpoint
-
     places = module.state_dict(keep_vars=True)
     storages = {_storage(tensor) for tensor in places.values()} - {None}
     for reference, model in given.items():
-        if not isinstance(model, StateDictCheckpoint):
-            continue
-        if not any(_storage(model.held(name)) in storages for name in model.tensors):
+        inside = [held for held in _in_memory(model) if _shares(held, storages)]
+        if not inside:
             continue
         if merge.plan.method.random:
-            assert model.fingerprint  # of the weights as they are now: random numbers depend on it
-        own = merge.models[reference] is model and all(
-            _storage(model.held(i.tensor)) in (_storage(places.get(output.name)), None)
+            quick_key(model)  # of the weights as they are now: random numbers depend on it
+        if inside == [merge.models[reference]] and all(
+            _storage(inside[0].held(i.tensor)) in {_storage(places[output.name]), None}
             for output in merge.plan.outputs.values()
             for i in output.named
-            if i.model == reference and _storage(model.held(i.tensor)) in storages
+            if i.model == reference and output.name in places
+        ):
+            continue
+        raise RecipeError(
+            f"{reference!r} is the module that is filled, and the recipe moves its tensors: "
+            "some would be overwritten before they are read.",
+            fix="Give a copy of it (copy.deepcopy) as the model.",
         )
-        if not own:
-            raise RecipeError(
-                f"{reference!r} is the module that is filled, and the recipe moves its tensors: "
-                "some would be overwritten before they are read.",
-                fix="Give a copy of it (copy.deepcopy) as the model.",
-            )
+
+
+def _in_memory(model: Checkpoint) -> list[StateDictCheckpoint]:
+    if isinstance(model, StateDictCheckpoint):
+        return [model]
+    if not isinstance(model, MergedModel):
+        return []
+    return [held for part in model.merge.models.values() for held in _in_memory(part)]
+
+
+def _shares(model: StateDictCheckpoint, storages: Collection[int | None]) -> bool:
+    return any(_storage(model.held(name)) in storages for name in model.tensors)
 
 
 def _storage(tensor: object) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import yaml
@@ -29,6 +29,7 @@ _STREAMED = "On task vectors"
 _RANDOM = "On task vectors, with random numbers"
 _WHOLE = "On task vectors, whole tensors at a time"
 _STATISTICS = "From statistics of calibration texts"
+_COLUMNS = ("parameters", "paper", "what it does")
 FAMILIES = (_WEIGHTS, _STREAMED, _RANDOM, _WHOLE, _STATISTICS)
 
 
@@ -117,6 +118,47 @@ def example(entry: MergeMethod | Wrapper) -> str:
     return yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=90)
 
 
+def markdown() -> str:
+    """Return tables of all methods and wrappers, as the documents show them."""
+    parts = []
+    for title in FAMILIES:
+        rows = [
+            [f"`{m.name}`", inputs(m), _signature(m), _linked(m.paper), m.summary]
+            for m in METHODS
+            if family(m) == title
+        ]
+        parts.append(_table(title, ["method", "models", *_COLUMNS], rows))
+    rows = [[f"`{w.name}`", _signature(w), _linked(w.paper), w.summary] for w in WRAPPERS]
+    parts.append(_table("Wrappers around methods on task vectors", ["wrapper", *_COLUMNS], rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    held = [columns, ["---"] * len(columns), *rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in held]
+    return "\n".join([f"### {title}", "", *lines])
+
+
+def _signature(entry: MergeMethod | Wrapper) -> str:
+    def written(parameter: Parameter) -> str:
+        if parameter.default is REQUIRED:
+            return f"**`{parameter.name}`**"
+        value = parameter.default
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = f"{value:g}" if isinstance(value, float) else text
+        return f"`{parameter.name}` {text}"
+
+    return ", ".join(map(written, entry.parameters.values()))
+
+
+def _linked(paper: str) -> str:
+    number = paper.replace(".", "", 1)
+    if number.isdigit() and number != paper:
+        return f"[{paper}](https://arxiv.org/abs/{paper})"
+    host = paper.partition("//")[2].partition("/")[0].removeprefix("www.")
+    return f"[{host}]({paper})" if host else paper
+
+
 def whether(condition: bool | Callable[[Mapping[str, Any]], bool]) -> Whether:
     """Return whether a condition on a method's parameters holds."""
     if isinstance(condition, bool):
@@ -153,3 +195,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "high": parameter.high if math.isfinite(parameter.high) else None,
         "choices": list(parameter.choices), "allowed": str(parameter),
     }  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

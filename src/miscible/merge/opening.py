@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,29 +68,47 @@ class Opened:
         )
 
 
-def open_recipe(recipe: Recipe, relative_to: Path | None = None) -> Opened:
-    """Open everything that a recipe names.
+def open_recipe(
+    recipe: Recipe,
+    relative_to: Path | None = None,
+    *,
+    given: Mapping[str, Checkpoint] | None = None,
+) -> Opened:
+    """Open everything that a recipe names and that is not *given*, by reference.
 
     Raises:
         MiscibleError: if a model or file cannot be opened, or is of another kind than the method
             needs.
     """
+    held = given or {}
     models = {
-        reference: open_checkpoint(reference, relative_to=relative_to)
+        reference: held[reference]
+        if reference in held
+        else open_checkpoint(reference, relative_to=relative_to)
         for reference in recipe.references()
     }
     _align(recipe, models)
-    coefficients = None
-    if recipe.coefficients is not None:
-        coefficients = read_coefficients(_place(recipe.coefficients, relative_to))
-        strange = [name for name in coefficients.models if name not in models]
-        if strange:
+    opened = Opened(models, _statistics(recipe, relative_to))
+    if recipe.coefficients is None:
+        return opened
+    place = _place(recipe.coefficients, relative_to)
+    return with_coefficients(opened, read_coefficients(place), recipe.coefficients)
+
+
+def with_coefficients(opened: Opened, coefficients: CoefficientMap, where: str) -> Opened:
+    """Return *opened* with factors on its models' weights.
+
+    Raises:
+        RecipeError: if they are for a model that is not among these.
+    """
+    for name in coefficients.models:
+        if name not in opened.models:
             raise RecipeError(
-                f"the coefficients are for {strange[0]!r}, which is no model of the recipe.",
-                where=recipe.coefficients,
-                fix=did_you_mean(strange[0], models),
+                f"the coefficients are for {name!r}, which is no model of the recipe.",
+                where=where,
+                fix=did_you_mean(name, opened.models),
             )
-    return Opened(models, _statistics(recipe, relative_to), coefficients)
+    return replace(opened, coefficients=coefficients)
 
 
 def _align(recipe: Recipe, models: dict[str, Checkpoint]) -> None:

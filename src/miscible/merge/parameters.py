@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from miscible.errors import RecipeError, UnknownNameError, did_you_mean
@@ -32,7 +33,7 @@ def values_for(
     method: MergeMethod | Wrapper,
     site: Site,
     depth: float,
-    models: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    models: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]],
     shared_levels: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return every parameter of *method* for one tensor.
@@ -42,7 +43,8 @@ def values_for(
         site: where the tensor stands, for filters by name, role and layer.
         depth: place of its layer within the slice, 0 for the first, 1 for the last; tensors
             outside the layers take 0.
-        models: name of each input and its levels of parameters, innermost first.
+        models: name of each input, that of its tensor, which filters for its values see, and its
+            levels of parameters, innermost first.
         shared_levels: levels for parameters that all models share, innermost first.
 
     Raises:
@@ -52,11 +54,11 @@ def values_for(
     for parameter in method.parameters.values():
         if parameter.per_model:
             values[parameter.name] = tuple(
-                _value(method, parameter, site, depth, levels, f" for {model}")
-                for model, levels in models
+                _value(method, parameter, replace(site, tensor=tensor), depth, levels, model)
+                for model, tensor, levels in models
             )
         else:
-            values[parameter.name] = _value(method, parameter, site, depth, shared_levels, "")
+            values[parameter.name] = _value(method, parameter, site, depth, shared_levels, None)
     return values
 
 
@@ -66,7 +68,7 @@ def _value(
     site: Site,
     depth: float,
     levels: Sequence[Mapping[str, Any]],
-    owner: str,
+    owner: str | None,
 ) -> Any:
     for level in levels:
         if parameter.name in level:
@@ -75,8 +77,8 @@ def _value(
                 return parameter.check(found, method.name)
     if parameter.default is REQUIRED:
         raise RecipeError(
-            f"{method.name} needs the parameter {parameter.name!r}{owner} "
-            f"(tensor {site.tensor!r}).",
+            f"{method.name} needs the parameter {parameter.name!r}"
+            f"{f' for {owner}' if owner else ''} (tensor {site.tensor!r}).",
             fix="Give it under 'parameters' of the model or of the recipe.",
         )
     return parameter.check(parameter.default, method.name)

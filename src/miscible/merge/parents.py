@@ -100,7 +100,9 @@ def with_statistics(recipe: Recipe, places: Places) -> Recipe:
     return Recipe.model_validate(placed(recipe.model_dump()))
 
 
-def published(coefficients: CoefficientMap, names: Sequence[str], where: str) -> CoefficientMap:
+def by_public_name(
+    coefficients: CoefficientMap, names: Sequence[str], where: str
+) -> CoefficientMap:
     """Return coefficients by the published names of their models.
 
     Raises:

@@ -99,13 +99,12 @@ class _Planner:
             )
 
     def _layer_origins(self) -> tuple[LayerOrigin, ...] | None:
+        stacked = [piece for piece in self.pieces if piece.ranges is not None]
         origins: list[LayerOrigin] = []
-        for piece in self.pieces:
-            if piece.ranges is None:
-                continue
+        for piece in stacked:
             first = piece.sources[0].model
-            origins += [LayerOrigin(first, layer) for layer in range(*piece.ranges[first])]
-        return tuple(origins) or None
+            origins += [LayerOrigin(first, layer) for layer in range(*(piece.ranges or {})[first])]
+        return tuple(origins) if stacked else None
 
     def _sizes(self, piece: Piece) -> StackSizes:
         if piece.ranges is not None:
@@ -153,7 +152,8 @@ class _Planner:
         others = [source for source in piece.sources if source.model != base]
         if self.method.base in (Base.ORIGIN, Base.OPTIONAL) or base is None:
             return others
-        if self.method.base is Base.INPUT and any(s.model == base for s in piece.sources):
+        listed = any(source.model == base for source in piece.sources)
+        if self.method.base is Base.INPUT and (listed or piece.ranges is not None):
             return list(piece.sources)
         own = next((source for source in piece.sources if source.model == base), None)
         return [own or Source(model=base), *others]
@@ -191,11 +191,11 @@ class _Planner:
             output = self._average(name, (origin,), (1.0,), site)
         else:
             depth = self._gradient_depth(name, piece, sizes)
-            models = [(s.model, levels[n]) for n, s, _ in held]
+            models = [(s.model, _called(name, i), levels[n]) for n, s, i in held]
             common = (_common_level(self.method, sources), *piece.levels)
             values = values_for(self.method, site, depth, models, common)
             if self.coefficients is not None and "weight" in values:
-                factors = [self.coefficients.factor(model, name) for model, _ in models]
+                factors = [self.coefficients.factor(model, name) for model, _, _ in models]
                 values["weight"] = tuple(map(mul, values["weight"], factors))
             inputs = tuple(i for _, _, i in held)
             if self._can_merge(len(held), origin, partial):
@@ -294,6 +294,11 @@ class _Planner:
                     if vocabulary
                     else "The models must have the same architecture.",
                 )
+
+
+def _called(name: str, source: Input) -> str:
+    # What filters call a tensor of one model: in slices, by the number of the model's own layer.
+    return name if is_output_head(name) else source.tensor
 
 
 def _common_level(method: MergeMethod, sources: Sequence[Source]) -> Mapping[str, Any]:

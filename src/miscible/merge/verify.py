@@ -23,9 +23,9 @@ from miscible.merge.compare import (
     other_values,
 )
 from miscible.merge.export import LINEAGE_NAME, RECIPE_NAME
-from miscible.merge.given import open_given, with_coefficients
 from miscible.merge.lineage import Lineage, read_lineage
-from miscible.merge.parents import Places, published, with_statistics
+from miscible.merge.opening import open_recipe, with_coefficients
+from miscible.merge.parents import Places, by_public_name, with_statistics
 from miscible.merge.recipe import Recipe, read_recipe
 from miscible.merge.replay import Replayed, replay
 from miscible.merge.virtual import VirtualCheckpoint
@@ -204,10 +204,10 @@ def _open_merge(recipe: Recipe, lineage: Lineage, places: Places, device: str) -
             )
     given = {name: places.open(name, lineage.models[name].key) for name in recipe.references()}
     placed = with_statistics(recipe, places).model_copy(update={"coefficients": None})
-    opened = open_given(placed, given)
+    opened = open_recipe(placed, given=given)
     if recipe.coefficients is not None:
         path = places.file(recipe.coefficients)
-        held = published(read_coefficients(path), recipe.references(), str(path))
+        held = by_public_name(read_coefficients(path), recipe.references(), str(path))
         opened = with_coefficients(opened, held, str(path))
     return VirtualCheckpoint(
         recipe, opened.models, name=places.folder.name, seed=lineage.seed or 0, device=device,

@@ -174,7 +174,7 @@ class VirtualCheckpoint:
 
     def _key(self, alias: Mapping[str, str]) -> str:
         # A fingerprint depends on what the models contain, not on where they lie.
-        plain = self.recipe.renamed(alias).model_dump(
+        plain = self.recipe.renamed(alias).with_file_names().model_dump(
             exclude={"tokenizer_source", "tokenizer", "chat_template", "coefficients"},
             exclude_none=True, exclude_defaults=True,
         )  # fmt: skip

@@ -90,7 +90,7 @@ def quick_key(checkpoint: Checkpoint) -> str:
     if not checkpoint.files:
         return checkpoint.fingerprint
     try:
-        files = sorted(checkpoint.files.items())
+        files = list(checkpoint.files.items())  # in an order of the content, not of its place
         return content_key(quick=[_quick_digest(path, state) for path, state in files])
     except OSError as error:
         raise CheckpointError(

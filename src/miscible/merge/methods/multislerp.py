@@ -16,7 +16,8 @@ def _sums_to_one(values: Mapping[str, Any]) -> bool:
 
 
 def _has_a_sum(values: Mapping[str, Any]) -> str | None:
-    if values["normalize_weights"] and sum(values["weight"]) == 0:
+    weight = values["weight"]
+    if values["normalize_weights"] and len(weight) > 1 and sum(weight) == 0:
         return (
             "the weights of multislerp sum to 0 and cannot be normalised. Change a weight or set "
             "'normalize_weights: false'."
@@ -49,7 +50,7 @@ def multislerp(
     Raises:
         IncompatibleModelsError: if the directions of three models or more cancel.
     """
-    total = sum(weight) if normalize_weights else 1.0
+    total = sum(weight) if normalize_weights and len(weight) > 1 else 1.0
     shares = [value / total for value in weight]
     coefficients = multislerp_coefficients(inputs.gram(), shares, eps)
     if coefficients is None:
