@@ -189,9 +189,9 @@ def merge_method(
 
     The first argument is annotated ``Weights`` or ``Deltas``, under these names; parameters are
     keyword-only and declared with `per_model` or `shared`. A trailing underscore of a name is
-    dropped (``lambda_``). With
-    ``base=Base.OPTIONAL`` the first argument is annotated ``Weights | Deltas`` and the result is of
-    the same space. See `MergeMethod` for the other arguments.
+    dropped (``lambda_``). With ``base=Base.OPTIONAL`` the first argument is annotated
+    ``Weights | Deltas`` and the result is of the same space. See `MergeMethod` for the other
+    arguments.
     """
 
     def register(function: Function) -> Function:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from miscible.merge.engine.sources import OpenFiles, Source
     from miscible.merge.token_rows import Alignment
+    from miscible.models.delta import LowRank
 
 
 class Inputs:
@@ -141,6 +142,10 @@ class Inputs:
             if change is None:
                 return ZeroSource(model.name, source.tensor)
             return ArraySource.of_delta(model.name, source.tensor, change.contiguous().numpy())
+        if isinstance(model, AdaptedCheckpoint):
+            low_rank = model.low_rank_change(source.tensor)
+            if low_rank is not None and not low_rank.kernel:
+                return self._adapted(model, source.tensor, low_rank)
         place = model.extent(source.tensor)
         if place is not None and place[1].info.dtype in CODES:
             path, extent = place
@@ -150,6 +155,21 @@ class Inputs:
 
         tensor = self._stored(model, source.tensor, torch.float32)
         return ArraySource.of(model.name, source.tensor, tensor.contiguous().numpy())
+
+    def _adapted(self, model: AdaptedCheckpoint, name: str, change: LowRank) -> Source:
+        # Base plus delta, row by row: neither is ever held whole.
+        import torch
+
+        from miscible.merge.engine.sources import ComputedSource, LowRankSource
+
+        product = LowRankSource(model.name, name, change)
+
+        def rows(first: int, last: int) -> np.ndarray[Any, Any]:
+            base = self._rows(model.base, name, first, last, torch.float32)
+            total: np.ndarray[Any, Any] = base + product.rows(first, last)
+            return total
+
+        return ComputedSource(model.name, name, product.row, rows)
 
     def _stored(self, model: Checkpoint, name: str, wide: torch.dtype) -> torch.Tensor:
 

@@ -135,7 +135,7 @@ def _interpolate(points: Sequence[Any], depth: float) -> Any:
     # A gradient: values at equal distances over the layers of the slice.
     try:
         numbers = [float(point) for point in points]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecipeError(f"a gradient is a list of numbers, got {list(points)!r}.") from error
     position = depth * (len(numbers) - 1)
     left = min(int(position), len(numbers) - 1)

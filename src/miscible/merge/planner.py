@@ -75,6 +75,8 @@ class _Planner:
             levels = (*piece.levels, *(source.parameters for source in piece.sources))
             check_names(self.method, *levels)
             self._check_inputs(piece)
+        template = self.recipe.base_model or self.pieces[0].sources[0].model
+        headless = not any(map(is_output_head, self.models[template].tensors))
         outputs: dict[str, Output] = {}
         untied = False
         for piece in self.pieces:
@@ -82,9 +84,9 @@ class _Planner:
             levels_of = [(s.parameters, *piece.levels) for s in self._inputs(piece)]
             for name, found in self._names(piece):
                 output = self._output(piece, name, found, sizes, levels_of)
-                untied |= is_output_head(name) and any(i.tensor != name for i in output.inputs)
+                ties = headless or any(i.tensor != name for i in output.named)
+                untied |= is_output_head(name) and ties
                 outputs[name] = output
-        template = self.recipe.base_model or self.pieces[0].sources[0].model
         self._check_complete(outputs, template)
         return MergePlan(self.method, outputs, self._layer_origins(), untied, template)
 

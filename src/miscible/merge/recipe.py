@@ -13,6 +13,7 @@ from miscible.spec import Document, Strict, parse_yaml, read_yaml
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 Parameters: TypeAlias = dict[str, Any]
+Reference: TypeAlias = Annotated[str, Field(min_length=1)]
 LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 _FILE_KEYS = ("statistics", "coefficients")
@@ -22,7 +23,7 @@ _REFERENCE_KEYS = ("model", "base_model", "tokenizer_source", "source")
 class Source(Strict):
     """A model of a recipe, or the part of it that a slice takes."""
 
-    model: str
+    model: Reference
     parameters: Parameters = {}
     layer_range: LayerRange | None = None
     statistics: str | None = None
@@ -66,7 +67,7 @@ class LayoutOverride(Strict):
 class Tokenizer(Strict):
     """What tokenizer the output gets."""
 
-    source: str = "union"
+    source: Reference = "union"
     pad_to_multiple_of: int | None = None
     tokens: dict[str, Any] | None = None
 
@@ -81,11 +82,11 @@ class Recipe(Strict):
     models: list[Source] | None = None
     slices: list[Slice] | None = None
     modules: dict[str, Module] | None = None
-    base_model: str | None = None
+    base_model: Reference | None = None
     parameters: Parameters = {}
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
-    tokenizer_source: str | None = None
+    tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     wrap: list[str | dict[str, Parameters | None]] = []
@@ -196,6 +197,8 @@ def _check_one_way(part: Recipe | Module, keys: tuple[str, ...]) -> None:
     if len(given) != 1:
         wanted = f"{', '.join(map(repr, keys[:-1]))} and {keys[-1]!r}"
         raise ValueError(f"exactly one of {wanted} is needed, got {given or 'none'}")
+    if not getattr(part, given[0]):
+        raise ValueError(f"{given[0]!r} is empty")
     if part.models is not None and any(source.layer_range for source in part.models):
         raise ValueError("'layer_range' belongs into 'slices'")
 

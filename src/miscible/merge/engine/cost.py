@@ -21,7 +21,7 @@ from miscible.merge.kernels.constants import BLOCK
 from miscible.models.writer import LARGE_BYTES
 
 if TYPE_CHECKING:
-    from miscible.merge.plan import Output
+    from miscible.merge.plan import Input, Output
     from miscible.merge.virtual import VirtualCheckpoint
 
 STARTED, STARTED_TORCH, COMPILED = 106e6, 325e6, 120e6
@@ -104,8 +104,9 @@ def _kind(merge: VirtualCheckpoint, output: Output) -> Any:
          merge.models[i.model].extent(i.tensor) is None)
         for i in output.named
     )  # fmt: skip
+    wrappers = tuple((wrapper.name, repr(values)) for wrapper, values in output.wrappers)
     return (
-        output.method.name, repr(output.values), repr(output.wrappers), inputs,
+        output.method.name, repr(output.values), wrappers, inputs, output.site.role,
         merge.tensors[output.name], output.origin is None,
     )  # fmt: skip
 
@@ -147,11 +148,11 @@ def _part(merge: VirtualCheckpoint, output: Output, threads: int, speed: Rates) 
         part.transient += ELEMENTS_APART * passes.models
     part.read = rereads * read
     per_element = sum(speed.nanoseconds(kind, passes.models) for kind in found.kinds)
-    if "values" in found.kinds:
-        method = footprint_of(output.method.name)
-        per_element += (method.ns + method.ns_each * len(output.inputs)) * speed.slowness
     watched = speed.nanoseconds("gram", passes.models + 1) / _dose_share(merge)
     part.seconds = 1e-9 * passes.count * (per_element + watched)
+    if "values" in found.kinds:
+        own = footprint_of(output.method.name, passes.shape)
+        part.seconds += own.seconds(passes.shape, len(output.inputs), speed)
     return part
 
 
@@ -185,24 +186,17 @@ def _searched(found: Rehearsed) -> float:
 def _dense(
     merge: VirtualCheckpoint, output: Output, large: bool, read: float, speed: Rates
 ) -> _Part:
-    info = merge.tensors[output.name]
+    info, models = merge.tensors[output.name], len(output.inputs)
     names = [output.method.name, *(wrapper.name for wrapper, _ in output.wrappers)]
-    models, matrix = len(output.inputs), len(info.shape) == 2
-    rows, columns = info.shape if matrix else (info.size, 1)
-    tensors = seconds = 0.0
-    for name in names:
-        took = footprint_of(name)
-        side = (columns if took.wide else min(rows, columns)) if matrix else 0
-        own = (took.held + took.held_each * models) * info.size + took.held_square * side**2
-        tensors = max(tensors, own)
-        seconds += 1e-9 * (took.ns + took.ns_each * models) * info.size * speed.slowness
-        products = took.products + took.products_each * models
-        seconds += 2.0 * products * info.size * side * speed.product
+    consensus = str(output.values.get("consensus", ""))
+    took = [footprint_of(name, info.shape, consensus, output.site.role) for name in names]
+    peak = max(footprint.peak(info.shape, models) for footprint in took)
+    seconds = sum(footprint.seconds(info.shape, models, speed) for footprint in took)
     wide = 8 if any(_dtype(merge, i) == "F64" for i in output.named) else 4
-    return _Part(large, 0.0, wide * tensors, read, seconds, torch=True)
+    return _Part(large, 0.0, wide * peak, read, seconds, torch=True)
 
 
-def _dtype(merge: VirtualCheckpoint, source: Any) -> str:
+def _dtype(merge: VirtualCheckpoint, source: Input) -> str:
     return merge.models[source.model].tensors[source.tensor].dtype
 
 

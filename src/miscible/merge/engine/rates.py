@@ -37,7 +37,7 @@ from miscible.models.formats.safetensors import TensorInfo
 from miscible.models.shard import ShardWriter
 
 ELEMENTS, ROW = 1 << 20, 1 << 10
-FILE_BYTES = 1 << 25
+FILE_BYTES = 1 << 24
 FEW, MANY = 2, 4
 """Numbers of models at which passes are timed."""
 VERSION = 1
@@ -83,7 +83,7 @@ REFERENCE = Rates(
         "sum": (0.47, 0.8), "gram": (0.3, 0.72), "values": (0.36, 0.78), "consensus": (0.63, 1.15),
         "random": (0.75, 1.5), "norms": (0.39, 1.0), "largest": (1.2, 3.3), "ranks": (2.5, 7.7),
     },
-    write=1.1e-10, sync=3e-10, read=6e-10, product=8e-12,
+    write=1.1e-10, sync=3e-10, read=6e-10, product=9.3e-12,
 )  # fmt: skip
 """Of a virtual machine with 2 cores of an EPYC of 2024 (Zen 5)."""
 
@@ -137,8 +137,9 @@ def measure() -> Rates:
         max(with_norms - without, 0.0)
         for with_norms, without in zip(kinds["norms"], kinds["random"], strict=True)
     )
-    matrix = np.frombuffer(data[0], np.uint16)[: 1 << 18].reshape(512, 512).astype(np.float32)
-    product = _seconds(lambda _: matrix @ matrix, data) / (2 * 512**3)
+    # Small enough for NumPy not to use threads, whose waiting would count.
+    matrices = np.frombuffer(data[0], np.uint16)[: 1 << 19].reshape(128, 64, 64).astype(np.float32)
+    product = _seconds(lambda _: matrices @ matrices, data) / (2 * 128 * 64**3)
     return Rates(kinds, *_file_rates(data[0]), product)
 
 
@@ -154,7 +155,7 @@ def _machine_key() -> str:
 def _seconds(work: Callable[[Passes], object], data: list[np.ndarray[Any, Any]]) -> float:
     # CPU time, and the least of a few: other processes only ever add to it.
     times = []
-    for _ in range(2):
+    for _ in range(3):
         passes = _passes(data)
         start = time.process_time()
         work(passes)
@@ -214,16 +215,20 @@ _KINDS: Mapping[str, Callable[[Passes], object]] = {
 def _file_rates(data: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     cache_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
-        path = Path(folder) / "rates"
-        start = time.perf_counter()
-        with ShardWriter(path, {"": TensorInfo("U8", (FILE_BYTES,))}) as shard:
-            for place in range(0, FILE_BYTES, len(data)):
-                shard.write("", place, data.data)
-            written = time.perf_counter()
-            shard.close()
-            synced = time.perf_counter()
-        reading = _from_disk(path)
-    return (written - start) / FILE_BYTES, (synced - written) / FILE_BYTES, reading / FILE_BYTES
+        found = [_one_file(Path(folder) / name, data) for name in ("first", "second")]
+    written, synced, read = (min(times) / FILE_BYTES for times in zip(*found, strict=True))
+    return written, synced, read
+
+
+def _one_file(path: Path, data: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    start = time.perf_counter()
+    with ShardWriter(path, {"": TensorInfo("U8", (FILE_BYTES,))}) as shard:
+        for place in range(0, FILE_BYTES, len(data)):
+            shard.write("", place, data.data)
+        written = time.perf_counter()
+        shard.close()
+        synced = time.perf_counter()
+    return written - start, synced - written, _from_disk(path)
 
 
 def _from_disk(path: Path) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from miscible.errors import CheckpointError
-from miscible.merge.kernels.constants import BF16, DELTA, F16, F32
+from miscible.merge.kernels.constants import BF16, DELTA, EXACT, F16, F32
 
 if TYPE_CHECKING:
     from miscible.models.delta import LowRank
@@ -26,7 +26,8 @@ class Source(Protocol):
     Attributes:
         model: how messages call the model.
         tensor: its name there.
-        code: dtype of the bytes, with `DELTA` added for differences.
+        code: dtype of the bytes, with `DELTA` added for differences and `EXACT` for what was
+            computed.
     """
 
     model: str
@@ -119,8 +120,8 @@ class ArraySource:
 
     @classmethod
     def of(cls, model: str, tensor: str, values: np.ndarray[Any, Any]) -> ArraySource:
-        """Return a source of a float32 array."""
-        return cls(model, tensor, F32, values.reshape(-1).view(np.uint8))
+        """Return a source of a float32 array that was computed."""
+        return cls(model, tensor, F32 | EXACT, values.reshape(-1).view(np.uint8))
 
     @classmethod
     def of_delta(cls, model: str, tensor: str, values: np.ndarray[Any, Any]) -> ArraySource:
@@ -150,15 +151,15 @@ class ComputedSource:
     def __init__(
         self, model: str, tensor: str, row: int, rows: Callable[[int, int], np.ndarray[Any, Any]]
     ) -> None:
-        self.model, self.tensor, self.code = model, tensor, F32
-        self._row, self._rows = row, rows
+        self.model, self.tensor, self.code = model, tensor, F32 | EXACT
+        self.row, self.rows = row, rows
 
     def fill(self, start: int, buffer: memoryview) -> None:
         """See `Source.fill`."""
         out = np.frombuffer(buffer, np.float32)
-        first, last = start // self._row, (start + len(out) - 1) // self._row + 1
-        values = self._rows(first, last).reshape(-1)
-        out[:] = values[start - first * self._row :][: len(out)]
+        first, last = start // self.row, (start + len(out) - 1) // self.row + 1
+        values = self.rows(first, last).reshape(-1)
+        out[:] = values[start - first * self.row :][: len(out)]
 
 
 class LowRankSource(ComputedSource):

@@ -11,6 +11,8 @@ F32, BF16, F16 = 0, 1, 2
 """Codes of the dtypes that programs read and write."""
 DELTA = 8
 """Added to a code: the input is a difference from the base already, in float32."""
+EXACT = 16
+"""Added to a code: the input was computed and is not rounded to a recipe's dtype any more."""
 
 KEEP_ALL, KEEP_LARGEST, KEEP_RANDOM, KEEP_BAND, KEEP_MASK = 0, 1, 2, 3, 4
 """Kinds of sparsifiers."""

@@ -18,7 +18,7 @@ from miscible.merge.kernels.blocks import (
     pointer_to,
     rowwise,
 )
-from miscible.merge.kernels.constants import BLOCK, DELTA, F32, RANK_BINS
+from miscible.merge.kernels.constants import BLOCK, DELTA, EXACT, F32, RANK_BINS
 from miscible.merge.kernels.rows import rows_of, word_of
 
 OCTAVES = np.uint32(12 << 23)
@@ -52,14 +52,13 @@ def ranks(
                 size = min(BLOCK, width - piece)
                 for k in (0, m):
                     code = codes[k] & 7
-                    exact = codes[k] >= DELTA
                     offset = k * stride + (start + piece) * (4 if code == F32 else 2)
                     target = 0 if k == 0 else BLOCK
-                    narrowed = 0 if exact else rounding
+                    narrowed = 0 if codes[k] & (DELTA | EXACT) else rounding
                     bits, numbers = rows[target:], values[target:]
                     if load(raw, offset, code, size, narrowed, bits, numbers):
                         return k + 1
-                if codes[m] < DELTA:
+                if not codes[m] & DELTA:
                     subtract(values[BLOCK:], values, size)
                 copy_magnitudes(row[piece:], rows[BLOCK:], size)
             place = index + start

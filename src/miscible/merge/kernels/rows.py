@@ -19,6 +19,7 @@ from miscible.merge.kernels.blocks import (
 from miscible.merge.kernels.constants import (
     BLOCK,
     DELTA,
+    EXACT,
     F32,
     KEEP_ALL,
     KEEP_BAND,
@@ -43,12 +44,11 @@ def load_all(raw, stride, codes, models, origin, start, size, rounding, rows, va
         code = codes[m] & 7
         width = 4 if code == F32 else 2
         row, value = rows[m * BLOCK : m * BLOCK + size], values[m * BLOCK : m * BLOCK + size]
-        exact = codes[m] >= DELTA
-        narrowed = 0 if exact else rounding
+        narrowed = 0 if codes[m] & (DELTA | EXACT) else rounding
         bad = load(raw, m * stride + start * width, code, size, narrowed, row, value)
         if bad and status == 0:
             status = m + 1
-        if origin and m > 0 and not exact:
+        if origin and m > 0 and not codes[m] & DELTA:
             base = values[:size]
             for i in range(size):
                 value[i] -= base[i]
