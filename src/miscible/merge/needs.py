@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from miscible.merge.virtual import VirtualCheckpoint
@@ -19,8 +18,8 @@ class Needs:
     Attributes:
         download_bytes: of files that the Hub's cache lacks.
         output_bytes: of the merged weights; None where the merge cannot be planned.
-        ram_bytes: most memory at one time; None where it is not known.
-        seconds: wall time without the download; None where it is not known.
+        ram_bytes: most memory at one time; None likewise.
+        seconds: wall time without the download; None likewise.
     """
 
     download_bytes: int
@@ -45,9 +44,10 @@ def needs_of(subjects: Iterable[Subject], virtual: VirtualCheckpoint | None) -> 
     download = sum(repository.download_bytes for repository in repositories.values())
     if virtual is None:
         return Needs(download)
-    output = sum(info.nbytes for info in virtual.tensors.values())
-    ram, seconds = _cost(virtual)
-    return Needs(download, output, ram, seconds)
+    from miscible.merge.engine.cost import estimate
+
+    cost = estimate(virtual)
+    return Needs(download, cost.write_bytes, cost.ram_bytes, cost.seconds)
 
 
 def check_space(needs: Needs, folder: Path) -> Iterator[Finding]:
@@ -82,12 +82,3 @@ def _free_bytes(place: Path) -> int | None:
         except OSError:
             return None
     return None
-
-
-def _cost(virtual: VirtualCheckpoint) -> tuple[int | None, float | None]:
-    try:
-        engine = import_module("miscible.merge.engine.cost")
-    except ModuleNotFoundError:
-        return None, None
-    cost = engine.estimate(virtual)
-    return cost.ram_bytes, cost.seconds

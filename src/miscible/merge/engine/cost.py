@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from miscible.merge.engine.doses import SAMPLED_SHARE, WHOLE_BELOW
 from miscible.merge.engine.footprints import footprint_of
-from miscible.merge.engine.rates import Rates, bytes_on_disk, is_compiled, rates
+from miscible.merge.engine.rates import Rates, bytes_on_disk, rates, uncompiled
 from miscible.merge.engine.rehearsal import Rehearsed, rehearse
 from miscible.merge.engine.thresholds import COLLECTED_SHARE, LARGEST_SAMPLE, SMALLEST_SHARE
 from miscible.merge.engine.write import available_threads
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 STARTED, STARTED_TORCH, COMPILED = 106e6, 325e6, 120e6
 """Bytes of a process that merges next to nothing, without torch and with it, and what the compiler
 adds where programs are compiled first."""
-START, START_TORCH, COMPILE = 0.3, 1.5, 9.0
-"""Seconds of the same."""
+START, START_TORCH, COMPILE = 0.3, 1.5, 1.5
+"""Seconds of the same, of the compiler for one program."""
 PLANNED_BYTES, PLANNED_SECONDS = 6_000, 1e-4
 """What a tensor takes before it is merged, a model."""
 COLLECTED = 0.3
@@ -63,6 +63,7 @@ class _Part:
     read: float = 0.0
     seconds: float = 0.0
     torch: bool = False
+    kinds: tuple[str, ...] = ()
 
 
 def estimate(merge: VirtualCheckpoint, *, threads: int | None = None) -> Cost:
@@ -85,15 +86,16 @@ def estimate(merge: VirtualCheckpoint, *, threads: int | None = None) -> Cost:
             known[key] = _part(merge, output, threads, speed)
         parts.append(known[key])
     torch = any(part.torch for part in parts)
-    compiling = not is_compiled()
+    compiling = uncompiled({"gram"}.union(*(part.kinds for part in parts)))
     planned = len(parts) * (len(merge.models) + 1)
     ram = (STARTED_TORCH if torch else STARTED) + planned * PLANNED_BYTES + _peak(parts, threads)
     written = sum(info.nbytes for info in merge.tensors.values())
     seconds = (START_TORCH if torch else START) * speed.slowness + planned * PLANNED_SECONDS
-    seconds += _parallel(parts, threads) + written * (speed.write / threads + speed.sync)
+    seconds += sum(part.seconds for part in parts) / threads
+    seconds += written * (speed.write / threads + speed.sync)
     seconds += bytes_on_disk(merge.files) * speed.read
     if compiling:
-        ram, seconds = ram + COMPILED, seconds + COMPILE * speed.slowness
+        ram, seconds = ram + COMPILED, seconds + compiling * COMPILE * speed.slowness
     return Cost(int(ram), int(sum(part.read for part in parts)), written, seconds)
 
 
@@ -123,10 +125,6 @@ def _peak(parts: list[_Part], threads: int) -> float:
     return max(first, second)
 
 
-def _parallel(parts: list[_Part], threads: int) -> float:
-    return sum(part.seconds for part in parts) / threads
-
-
 def _part(merge: VirtualCheckpoint, output: Output, threads: int, speed: Rates) -> _Part:
     info = merge.tensors[output.name]
     large = info.nbytes >= LARGE_BYTES
@@ -146,7 +144,7 @@ def _part(merge: VirtualCheckpoint, output: Output, threads: int, speed: Rates) 
         part.transient += 8.0 * passes.chunk * passes.models
     if "values" in found.kinds:
         part.transient += ELEMENTS_APART * passes.models
-    part.read = rereads * read
+    part.read, part.kinds = rereads * read, found.kinds
     per_element = sum(speed.nanoseconds(kind, passes.models) for kind in found.kinds)
     watched = speed.nanoseconds("gram", passes.models + 1) / _dose_share(merge)
     part.seconds = 1e-9 * passes.count * (per_element + watched)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import local
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -191,9 +192,10 @@ class Passes:
         else:
             data, offset, size = _buffer("inputs", block), 0, -(-size // share)
         view = memoryview(data)  # type: ignore[arg-type]
-        for model, (source, width) in enumerate(zip(self.sources, self._widths, strict=True)):
-            begin = offset + model * self.stride
-            source.fill(start, view[begin : begin + size * width])
+        with _nested():
+            for model, (source, width) in enumerate(zip(self.sources, self._widths, strict=True)):
+                begin = offset + model * self.stride
+                source.fill(start, view[begin : begin + size * width])
         self._filled.add(number)
         return int(data.ctypes.data) + offset
 
@@ -203,9 +205,20 @@ def scratch(models: int) -> Array:
     return _buffer("scratch", (models + 4) * BLOCK * 4)
 
 
+@contextmanager
+def _nested() -> Iterator[None]:
+    # A source may itself be a merge, whose passes need buffers of their own.
+    _thread.depth = getattr(_thread, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _thread.depth -= 1
+
+
 def _buffer(name: str, size: int) -> Array:
-    held: Array | None = getattr(_thread, name, None)
+    key = f"{name}{getattr(_thread, 'depth', 0)}"
+    held: Array | None = getattr(_thread, key, None)
     if held is None or held.size < size:
         held = np.empty(size, np.uint8)
-        setattr(_thread, name, held)
+        setattr(_thread, key, held)
     return held
