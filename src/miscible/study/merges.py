@@ -82,16 +82,19 @@ def _from_method(
     parameters: dict[str, Any] = {}
     if "density" in method.parameters:
         parameters["density"] = TRIMMED_DENSITY
-    if method.base is Base.ORIGIN and "normalize" in method.parameters:
+    on_deltas = method.base in (Base.ORIGIN, Base.OPTIONAL)
+    if on_deltas and "normalize" in method.parameters:
         parameters["normalize"] = False  # so that the weights are the doses
-    if method.base is Base.FIRST:
+    on_the_way = method.base is Base.FIRST and "t" in method.parameters
+    if on_the_way:
         parameters["t"] = shares[1]
     parameters |= entry.parameters
+    weighted = "weight" in method.parameters
     sources = [
-        Source(model=reference, parameters={} if method.base is Base.FIRST else {"weight": share})
+        Source(model=reference, parameters={"weight": share} if weighted else {})
         for reference, share in zip(references, shares, strict=True)
     ]
-    base = {Base.ORIGIN: spec.base, Base.FIRST: references[0], Base.INPUT: None}[method.base]
+    base = references[0] if method.base is Base.FIRST else spec.base if on_deltas else None
     recipe = Recipe(
         merge_method=method.name, models=sources, base_model=base, parameters=parameters
     )
@@ -113,6 +116,19 @@ def _check_parents(method: MergeMethod, count: int, dose: float) -> None:
     if method.base is Base.FIRST and count != 2:
         raise SpecError(f"{method.name} merges two models, the study has {count} parents.",
                         where="merges")  # fmt: skip
+    on_the_way = method.base is Base.FIRST and "t" in method.parameters
+    if not math.isnan(dose) and not on_the_way and "weight" not in method.parameters:
+        raise SpecError(
+            f"{method.name} has no weights, and so no dose.",
+            where="merges",
+            fix="Leave out 'dose'.",
+        )
+    if method.needs is not None:
+        raise SpecError(
+            f"{method.name} needs {method.needs} statistics of its models.",
+            where="merges",
+            fix="Write a recipe that names their files, and give it as 'recipe'.",
+        )
 
 
 def _described(parameters: Mapping[str, Any]) -> str:

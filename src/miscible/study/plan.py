@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from miscible.evaluate.options import EvaluationOptions
 from miscible.keys import content_key
+from miscible.merge.opening import open_recipe
 from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.ref import open_checkpoint
@@ -130,9 +131,11 @@ def make_plan(spec: StudySpec, folder: Path) -> Plan:
     check_same_vocabulary([model.checkpoint for model in models])
     for merge in plan_merges(spec, folder):
         parts = {r: open_once(r, r) for r in merge.recipe.references()}
+        held = open_recipe(merge.recipe, folder, given=parts)
         checkpoint = VirtualCheckpoint(
-            merge.recipe, parts, name=merge.name, seed=spec.seed, device=spec.device
-        )
+            merge.recipe, held.models, name=merge.name, seed=spec.seed, device=spec.device,
+            opened=held,
+        )  # fmt: skip
         models.append(
             PlannedModel(
                 merge.name, "merge", merge.family, merge.method, merge.dose,

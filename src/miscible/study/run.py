@@ -226,5 +226,6 @@ def with_lambda(model: PlannedModel, factor: float) -> Checkpoint:
         update={"parameters": {**merge.recipe.parameters, "lambda": factor}}
     )
     return VirtualCheckpoint(
-        recipe, merge.models, name=merge.name, seed=merge.seed, device=merge.device
-    )
+        recipe, merge.models, name=merge.name, seed=merge.seed, device=merge.device,
+        opened=merge.opened,
+    )  # fmt: skip
