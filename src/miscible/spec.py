@@ -152,7 +152,7 @@ class _Builder:
             raise self._error(line, f"the tag {node.tag!r} is not allowed")
         try:
             return self.scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, LookupError) as error:
             raise self._error(line, f"{node.value!r} cannot be read as a value") from error
 
     def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fuzz.examples import fuzz
 from miscible.errors import MiscibleError
-from miscible.merge.contract import METHODS, WRAPPERS
+from miscible.merge.contract import METHODS, WRAPPERS, Base
 from miscible.merge.recipe import Recipe, parse_recipe
 from miscible.merge.virtual import VirtualCheckpoint
 from tiny import WIDTH, WORDS, tiny_tensors, write_adapter, write_model
@@ -23,7 +23,7 @@ MODELS = ["base", "a", "b", "words", "deep", "base+lora", "a+lora"]
 references = st.one_of(
     st.sampled_from(MODELS[:3]),
     st.sampled_from(MODELS),
-    st.sampled_from(["nowhere", "", ".", "base+", "+lora", "base+lora+lora", "lora", "demo:nothing"]),
+    st.sampled_from(["nowhere", "", ".", "base+", "+lora", "base+lora+lora", "lora", "demo:no"]),
 )
 PARAMETERS = sorted({name for method in METHODS for name in method.parameters})
 KEYS = sorted(Recipe.model_fields)
@@ -126,10 +126,33 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
+REQUIRED = {"weight": 0.5, "density": 0.5, "t": 0.3, "scale": 0.7}
+
+
+def sound(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
+    """Make a recipe that can be carried out, but for one key perhaps."""
+    method = METHODS.get(document["merge_method"])
+    count = draw(st.integers(method.least, min(method.most or 3, 3)))
+    document["models"] = [{"model": name} for name in draw(st.permutations(MODELS[1:6]))[:count]]
+    document["parameters"] = {k: v for k, v in REQUIRED.items() if k in method.parameters}
+    document["tokenizer"] = {"source": "union"}
+    if method.base is not Base.INPUT:
+        document["base_model"] = "base"
+    if method.base is Base.FIRST:
+        document["models"] = document["models"][:1]
+    for name in draw(st.lists(st.sampled_from(sorted(method.parameters) or ["x"]), max_size=1)):
+        document["parameters"][name] = draw(settings_of)
+    for key in draw(st.lists(st.sampled_from(sorted(OTHERS)), max_size=1)):
+        document[key] = draw(OTHERS[key])
+    return document
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Return a document near the grammar of recipes."""
     document: dict[str, Any] = {"merge_method": draw(st.sampled_from(METHODS.names()))}
+    if draw(st.booleans()):
+        return sound(draw, document)
     way = draw(st.sampled_from(["models", "models", "models", "slices", "modules"]))
     document[way] = draw({"models": models, "slices": slices, "modules": modules}[way])
     if draw(st.booleans()):
@@ -208,7 +231,7 @@ def within(folder: Path) -> Any:
 outcomes: dict[str, int] = {}
 
 
-@fuzz
+@settings(fuzz, max_examples=fuzz.max_examples // 2)  # each opens, plans and computes
 @given(document=documents())
 def test_documents_near_the_grammar(folder: Path, document: dict[str, Any]) -> None:
     outcome = check(yaml.safe_dump(document, allow_unicode=True), folder)
@@ -218,7 +241,7 @@ def test_documents_near_the_grammar(folder: Path, document: dict[str, Any]) -> N
 def test_many_of_them_are_carried_out() -> None:
     """The search is of use only if it gets behind the parser."""
     total = sum(outcomes.values())
-    assert total > 100
+    assert total > 50
     assert outcomes.get("read", 0) > total / 20, outcomes
     assert outcomes.get("not planned", 0) > total / 20, outcomes
 

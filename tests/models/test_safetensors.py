@@ -62,6 +62,8 @@ def entry(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
         ({"a": entry(0, 0, [0, 2**62, 2**62])}, b"", None, "no file can hold"),
         ({"a": entry(0, 4, [1] * 1000)}, b"1234", None, "no file can hold"),
         ({"a": entry(0, 4, [1], "Q4_K")}, b"1234", None, "unknown dtype"),
+        ({"\ud800": entry(0, 4, [1])}, b"1234", None, "not Unicode"),
+        (b'{"\xed\xbf\xbf": {}}', b"", None, "not Unicode"),
     ],
 )
 def test_damaged_files_are_named(

@@ -24,7 +24,7 @@ TENSORS = {
     "nothing": torch.zeros(0, 5),
     "scalar": torch.tensor(2.5),
     "mask": torch.tensor([True, False, True]),
-    "name with ü and \"quotes\"": torch.arange(5),
+    'name with ü and "quotes"': torch.arange(5),
 }
 
 

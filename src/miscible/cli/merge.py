@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ def merge(
     format: Format = typer.Option(Format.HUMAN, help="What to print."),
 ) -> None:
     """Merge models by a recipe into a model folder, and report the effective dose of each."""
+    # Read by NumPy when it is loaded: its threads, which no merge uses, take a while to start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from miscible.merge.export import write_merge
     from miscible.merge.recipe import read_recipe
     from miscible.merge.virtual import VirtualCheckpoint

@@ -14,6 +14,10 @@ PerModel: TypeAlias = Annotated[tuple[T, ...], "per model"]
 """A parameter with one value a model, in the order of the models."""
 
 
+LARGEST = 3.4028234663852886e38
+"""Largest number of float32, in which methods compute."""
+
+
 class Required:
     """Marks a parameter without a default."""
 
@@ -109,4 +113,4 @@ def _as_number(value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None

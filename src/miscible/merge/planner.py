@@ -140,6 +140,8 @@ class _Planner:
         enough = len(inputs) >= method.least
         if enough and (method.most is None or len(inputs) <= method.most):
             return
+        if not inputs and method.base is Base.ORIGIN and method.least == 1 and method.most is None:
+            return  # the base alone is a sum of no task vectors
         exact = method.least == method.most
         wanted = f"exactly {method.least}" if exact else f"at least {method.least}"
         if enough and not exact:
@@ -190,7 +192,7 @@ class _Planner:
         partial = len(held) < len(sources)
         if not held:
             assert origin is not None
-            output = self._average(name, (origin,), (1.0,), site)
+            output = self._average(name, (origin,), (1.0,), site, partial)
         else:
             depth = self._gradient_depth(name, piece, sizes)
             models = [(s.model, _called(name, i), levels[n]) for n, s, i in held]
@@ -208,7 +210,7 @@ class _Planner:
                 )
                 output = Output(name, self.method, inputs, origin, values, wrappers, site, partial)
             else:
-                output = self._average(name, inputs, values.get("weight"), site)
+                output = self._average(name, inputs, values.get("weight"), site, True)
         self._check_shapes(output)
         return output
 
@@ -230,12 +232,17 @@ class _Planner:
             )
 
     def _average(
-        self, name: str, inputs: tuple[Input, ...], weights: Sequence[float] | None, site: Site
+        self,
+        name: str,
+        inputs: tuple[Input, ...],
+        weights: Sequence[float] | None,
+        site: Site,
+        partial: bool,
     ) -> Output:
         given = tuple(weights or ())
         even = len(given) != len(inputs) or sum(given) <= 0
         values = {"weight": (1.0,) * len(inputs) if even else given, "normalize": True}
-        return Output(name, METHODS.get("linear"), inputs, None, values, (), site, partial=True)
+        return Output(name, METHODS.get("linear"), inputs, None, values, (), site, partial)
 
     @property
     def _needs_origin(self) -> bool:

@@ -170,7 +170,11 @@ class VirtualCheckpoint:
     @cached_property
     def quick_key(self) -> str:
         """The fingerprint by samples of the inputs' contents, which costs no time."""
-        return self._key({ref: quick_key(model) for ref, model in self.models.items()})
+        return self._key(self._model_keys)
+
+    @cached_property
+    def _model_keys(self) -> Mapping[str, str]:
+        return {reference: quick_key(model) for reference, model in self.models.items()}
 
     def _key(self, alias: Mapping[str, str]) -> str:
         # A fingerprint depends on what the models contain, not on where they lie.
@@ -297,7 +301,7 @@ class VirtualCheckpoint:
         random: tuple[ElementRandom, ...] = ()
         if output.method.random:
             random = tuple(
-                ElementRandom(self.seed, quick_key(self.models[i.model]), output.name)
+                ElementRandom(self.seed, self._model_keys[i.model], output.name)
                 for i in output.inputs
             )
         statistics = self.opened.statistics_of(output) if output.method.needs else ()

@@ -21,6 +21,7 @@ from miscible.models.roles import ROLES, is_head_part, is_input_part, role_of_pa
 
 _MOST_DIGITS = 5
 """No model has more layers; a longer number is an identifier or an attack."""
+_REMEMBERED = 1 << 18
 _GLUED = re.compile(r"(?P<word>(?:layer|stage|block|res)_?)(?P<index>[0-9]{1,2})")
 _NOT_A_STACK = re.compile(
     r"experts?$|embed|emb$|norm$|classifier|(^|_)heads?$|proj(ection|ector)?$|"
@@ -90,6 +91,7 @@ class Layout:
         templates = [layers] if isinstance(layers, str) else layers
         self._templates = [_compiled(template) for template in templates]
         self._roles = dict(roles or {})
+        self._places: dict[str, Place] = {}
         for part, role in self._roles.items():
             if role not in ROLES:
                 raise RecipeError(
@@ -100,6 +102,14 @@ class Layout:
 
     def place_of(self, name: str) -> Place:
         """Return the place of a tensor."""
+        place = self._places.get(name)
+        if place is None:
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            place = self._places[name] = self._place_of(name)
+        return place
+
+    def _place_of(self, name: str) -> Place:
         found = self._by_template(name) if self._templates else _by_rule(name)
         if found is None:
             first = not _TIED_HEAD.search(name) and is_input_part(name)

@@ -72,9 +72,7 @@ PARAMETERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("nearswap", {"t": 0.004}, {}),
     ("ram", {"epsilon": 1e-3}, {}),
 ]  # fmt: skip
-SUMS = frozenset(
-    "slerp nuslerp multislerp karcher model_stock geometric_median".split()
-)
+SUMS = frozenset(["slerp", "nuslerp", "multislerp", "karcher", "model_stock", "geometric_median"])
 """Methods whose coefficients come from sums over the tensor."""
 
 
@@ -86,7 +84,7 @@ def has_sums(case: tuple[str, dict[str, Any], dict[str, Any]]) -> bool:
 
 
 def case_id(case: tuple[str, dict[str, Any], dict[str, Any]]) -> str:
-    method, parameters, keys = case
+    method, _, keys = case
     return f"{method}-{PARAMETERS.index(case)}" + ("-base" if "base_model" in keys else "")
 
 

@@ -50,9 +50,7 @@ def merged(passes: Passes, formula: Formula, code: int = F32) -> Array:
 
 
 @contextmanager
-def grid(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, *, held: bool = True
-) -> Iterator[None]:
+def grid(monkeypatch: pytest.MonkeyPatch, chunk: int, *, held: bool = True) -> Iterator[None]:
     """Let chunks be of at most *chunk* elements, and tensors not stay in memory if not *held*."""
     with monkeypatch.context() as patch:
         patch.setattr(passes_module, "LARGEST_CHUNK", chunk)

@@ -277,7 +277,8 @@ def test_models_without_tensors_or_with_empty_ones_only(
         out = tmp_path / f"out{number}"
         write_streamed(merge, out, texts=lambda shards, doses: {}, threads=2)
         found = load_file(out / "model.safetensors")
-        assert {name: t.shape for name, t in found.items()} == {n: t.shape for n, t in state.items()}
+        assert found.keys() == state.keys()
+        assert all(found[name].shape == tensor.shape for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("case", PARAMETERS, ids=map(case_id, PARAMETERS))
@@ -336,4 +337,3 @@ def test_weights_that_cancel_in_one_layer_only(tmp_path: Path) -> None:
     }
     with pytest.raises(RecipeError, match="tensor 'b'.*sum to 0"):
         VirtualCheckpoint.open(parse_recipe(yaml.safe_dump(document)))
-

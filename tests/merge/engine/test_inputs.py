@@ -73,12 +73,10 @@ def test_adapters(
 ) -> None:
     keys = {} if dtype is None else {"dtype": dtype, "out_dtype": "float32"}
     with grid(monkeypatch, 1024):
-        check_against_definition(
-            VirtualCheckpoint.open(recipe_of(case, adapted, **keys), seed=2)
-        )
+        check_against_definition(VirtualCheckpoint.open(recipe_of(case, adapted, **keys), seed=2))
 
 
-DRAWING = frozenset("dare_linear dare_ties della della_linear".split())
+DRAWING = frozenset(["dare_linear", "dare_ties", "della", "della_linear"])
 
 
 @each_case
@@ -241,5 +239,3 @@ def test_what_does_not_fit_float16_is_an_error(
     merge = VirtualCheckpoint.open(recipe)
     with pytest.raises(MiscibleError, match=r"model\.norm\.weight"):
         merge.read("model.norm.weight")
-
-

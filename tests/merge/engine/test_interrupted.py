@@ -81,16 +81,18 @@ def kill(recipe: Path, out: Path, place: str, count: int) -> None:
 
 def again(recipe: Path, out: Path) -> set[str]:
     """Run the merge to its end; return the shards that were not computed again."""
-    before = {path.name: path.stat().st_ino for path in out.parent.glob(f".{out.name}.partial/*")}
-    held = {
-        path.name: path.stat().st_mtime_ns for path in out.parent.glob(f".{out.name}.partial/*")
-    }
+    before = files(out.parent / f".{out.name}.partial")
     write_merge(VirtualCheckpoint.open(read_recipe(recipe)), out, shard_bytes=SIZE)
     assert not list(out.parent.glob(f".{out.name}*"))
+    after = files(out)
+    return {name for name in after if after[name] == before.get(name)}
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of the last write of every shard."""
     return {
-        path.name
-        for path in out.glob("*.safetensors")
-        if before.get(path.name) == path.stat().st_ino and held[path.name] == path.stat().st_mtime_ns
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.glob("*.safetensors")
     }
 
 

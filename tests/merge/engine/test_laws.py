@@ -84,9 +84,7 @@ def test_streamed_equals_the_definition(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dtypes", ["f32", "mixed"])
-@pytest.mark.parametrize(
-    "case", PARAMETERS[::4], ids=map(case_id, PARAMETERS[::4])
-)
+@pytest.mark.parametrize("case", PARAMETERS[::4], ids=map(case_id, PARAMETERS[::4]))
 def test_dtype_and_out_dtype(
     stored: dict[str, dict[str, Path]],
     case: Case,

@@ -70,9 +70,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(script: str, cache: Path) -> subprocess.CompletedProcess[str]:
     tests = Path(__file__).parents[2]
+    places = [str(tests), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "MISCIBLE_CACHE": str(cache), "PYTHONPATH": str(tests)},
+        env={**os.environ, "MISCIBLE_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(places)},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 

@@ -87,11 +87,11 @@ def test_weighted_sum_of_differences(size: int, codes: Sequence[int], scale: flo
 
 
 def lane_sum(terms: Array) -> float:
-    """Add up float32 terms in the lanes of each block, then the lanes one after the other."""
+    """Add up terms in the lanes of each block, in their dtype, then the lanes in order."""
     total = 0.0
     for start in range(0, len(terms), BLOCK):
         block = terms[start : start + BLOCK]
-        lanes = np.zeros(LANES, np.float32)
+        lanes = np.zeros(LANES, terms.dtype)
         for row in np.pad(block, (0, -len(block) % LANES)).reshape(-1, LANES):
             lanes = lanes + row
         whole = 0.0
@@ -114,10 +114,9 @@ def test_gram(size: int, codes: Sequence[int], origin: bool) -> None:
     assert (found[:, :first] == 0).all()
     for a in range(first, 3):
         for b in range(first, 3):
-            assert found[a, b] == lane_sum(values[a] * values[b])
-            exact = np.dot(values[a].astype("f8"), values[b].astype("f8"))
-            sizes = np.dot(np.abs(values[a]).astype("f8"), np.abs(values[b]).astype("f8"))
-            assert abs(found[a, b] - exact) <= 34 * 2.0**-24 * sizes
+            products = values[a].astype("f8") * values[b].astype("f8")  # exact
+            assert found[a, b] == lane_sum(products)
+            assert abs(found[a, b] - products.sum()) <= 1e-14 * np.abs(products).sum()
 
 
 def settings_of(stored: Stored, seed: int = 0, index: int = 0) -> tuple[dict[int, Kept], Array]:
@@ -298,6 +297,7 @@ def test_the_first_model_that_is_not_finite_is_named(place: int, code: int, bad:
     values[1:, place] = bad
     stored = Stored.of(list(values), [F32, code, code])
     assert values_of(stored)[0] == 2
-    assert weighted_sum(stored, [1, 0, 0], origin=False)[0] == 2
+    # Of bfloat16 inputs only the sum is looked at; `values_of` then tells whose fault it was.
+    assert weighted_sum(stored, [1, 0, 0], origin=False)[0] == (-1 if code == BF16 else 2)
     kept = Kept([KEEP_ALL] * 3, [()] * 3)
     assert consensus(stored, kept, [1] * 3, [0] * 3, rule=SUM, normalize=False)[0] == 2

@@ -116,6 +116,8 @@ def _write_sum(passes: Passes, formula: Formula, weights: Array, code: int, writ
             *passes.arguments(address), int(passes.origin), weights.ctypes.data, formula.scale,
             size, passes.rounding, scratch(passes.models).ctypes.data, out.ctypes.data, code,
         )  # fmt: skip
+        if status:
+            passes.values(address, size)  # tells an input that is not finite
         passes.check(status, DTYPES[code])
         passes.written(start, size, address, out.data, write)
 

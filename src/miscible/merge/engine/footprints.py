@@ -80,7 +80,7 @@ _MEASURED: Mapping[str, Footprint] = {
     "iso_cts": Footprint(6.2, 1.5, 15, 20, 10, 8, 3, 38),
     "star": Footprint(1.8, 2.6, 8, 10, 10, 1, 1.8, 24),
     "tsv": Footprint(4.3, 1.4, 16, 20, 10, 4.5, 2.1, 31),
-    "wudi": Footprint(10.2, 3.6, 1, 10, 15, 6.2, 4.7, linear_layers=True),
+    "wudi": Footprint(10.2, 3.6, 1, 120, 15, 2.5, 4.7, 50, linear_layers=True),
     "subspace_boosting": Footprint(5.0, 1.0, 0, 10, 5, 3),
     "knots": Footprint(6.0, 2.0, 10, 10, 10, 0, 14.5),
     "core_space": Footprint(6.0, 2.0, 13, 10, 10, 0, 16.5),

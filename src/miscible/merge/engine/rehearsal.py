@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from miscible.errors import MiscibleError
 from miscible.merge.contract import Context
 from miscible.merge.dense import wrapped
 from miscible.merge.engine.passes import Passes, Pool
@@ -88,7 +89,10 @@ def rehearse(merge: VirtualCheckpoint, output: Output, pool: Pool | None) -> Reh
         return Rehearsed(passes, (), 0, 0, 0, computed)
     if not output.method.can_stream(output.values):
         return Rehearsed(passes, ("values",), 0, 0, whole, computed)
-    formula = _formula(output, passes)
+    try:
+        formula = _formula(output, passes)
+    except (MiscibleError, ArithmeticError):  # what it was told does not suit it
+        return Rehearsed(passes, ("gram", "sum"), 0, 0, whole, computed)
     kinds, thresholds, masked = _steps(formula, passes.count)
     return Rehearsed(passes, ("gram",) * passes.asked + kinds, thresholds, masked, whole, computed)
 

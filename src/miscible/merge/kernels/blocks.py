@@ -112,11 +112,14 @@ def _lane_sum(sizes: bool) -> Any:
 
         def generate(context, builder, signature, arguments):
             vector = ir.VectorType(ir.FloatType(), LANES)
+            # Products of float32 numbers are exact in float64: angles are told from their sums.
+            wide = ir.FloatType() if sizes else ir.DoubleType()
+            sums = ir.VectorType(wide, LANES)
             pointers = [
                 context.make_array(kind)(context, builder, value).data
                 for kind, value in zip(signature.args[:2], arguments[:2], strict=True)
             ]
-            total = cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * LANES))
+            total = cgutils.alloca_once_value(builder, ir.Constant(sums, [0.0] * LANES))
             steps = builder.sdiv(arguments[2], ir.Constant(arguments[2].type, LANES))
             with cgutils.for_range(builder, steps) as loop:
                 place = builder.mul(loop.index, ir.Constant(loop.index.type, LANES))
@@ -131,13 +134,14 @@ def _lane_sum(sizes: bool) -> Any:
                     mask = ir.Constant(whole, [0x7FFFFFFF] * LANES)
                     term = builder.bitcast(builder.and_(builder.bitcast(a, whole), mask), vector)
                 else:
-                    term = builder.fmul(a, b)
+                    term = builder.fmul(builder.fpext(a, sums), builder.fpext(b, sums))
                 builder.store(builder.fadd(builder.load(total), term), total)
             lanes = builder.load(total)
             result = ir.Constant(ir.DoubleType(), 0.0)
             for k in range(LANES):
                 lane = builder.extract_element(lanes, ir.Constant(ir.IntType(32), k))
-                result = builder.fadd(result, builder.fpext(lane, ir.DoubleType()))
+                term = builder.fpext(lane, ir.DoubleType()) if sizes else lane
+                result = builder.fadd(result, term)
             return result
 
         return numba.float64(x, y, numba.int64), generate

@@ -18,6 +18,8 @@ KEEP_ALL, KEEP_LARGEST, KEEP_RANDOM, KEEP_BAND, KEEP_MASK = 0, 1, 2, 3, 4
 """Kinds of sparsifiers."""
 SETTINGS = 4
 """Numbers of settings that a sparsifier has."""
+HIGH = 0x85EBCA6B
+"""What an index's upper half is multiplied by before it joins the first key of a draw."""
 SUM, SIGNS = 0, 1
 """Kinds of consensus."""
 BINS = 1 << 16

@@ -9,6 +9,7 @@ versions of Numba and LLVM, the processor.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +22,7 @@ from miscible.keys import content_key
 from miscible.models.cache import cache_root
 from miscible.progress import task
 
+DIGEST_BYTES = 32
 _FOLDER = Path(__file__).parent
 _lock = Lock()
 
@@ -35,9 +37,13 @@ def program(name: str) -> Callable[..., int]:
 
 def _stored(name: str) -> tuple[str, bytes] | None:
     try:
-        symbol, _, machine_code = _place(name).read_bytes().partition(b"\0")
+        content = _place(name).read_bytes()
     except OSError:
         return None
+    digest, held = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    if hashlib.sha256(held).digest() != digest:
+        return None  # cut off by a full disk, say: to run it would end the process
+    symbol, _, machine_code = held.partition(b"\0")
     return symbol.decode(), machine_code
 
 
@@ -56,7 +62,8 @@ def _compiled(name: str) -> tuple[str, bytes]:
         )(function).overloads[arguments]  # fmt: skip
         symbol: str = compiled.fndesc.llvm_func_name
         machine_code: bytes = compiled.library._get_compiled_object()
-    _remember(_place(name), symbol.encode() + b"\0" + machine_code)
+    held = symbol.encode() + b"\0" + machine_code
+    _remember(_place(name), hashlib.sha256(held).digest() + held)
     return symbol, machine_code
 
 

@@ -12,12 +12,32 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from miscible.merge.kernels.blocks import MAGNITUDE, bytes_at, lane_products, lane_sizes, store
-from miscible.merge.kernels.constants import BINS, BLOCK, LANES, SETTINGS, SIGNS
+from miscible.merge.kernels.blocks import (
+    MAGNITUDE,
+    bytes_at,
+    lane_products,
+    lane_sizes,
+    load,
+    store,
+)
+from miscible.merge.kernels.constants import (
+    BF16,
+    BINS,
+    BLOCK,
+    DELTA,
+    EXACT,
+    F32,
+    LANES,
+    SETTINGS,
+    SIGNS,
+)
 from miscible.merge.kernels.rows import (
     add,
     add_agreeing,
     add_scaled,
+    add_weighted,
+    add_words,
+    add_words_from,
     collect,
     copy,
     divide,
@@ -26,6 +46,7 @@ from miscible.merge.kernels.rows import (
     magnitudes,
     multiply,
     rows_of,
+    subtract,
 )
 
 
@@ -33,38 +54,40 @@ def weighted_sum(
     inputs, stride, codes_at, models, origin, weights_at, scale, count, rounding, scratch, out_at,
     out_code,
 ):  # fmt: skip
-    """out = sum w_m x_m, or base + scale * sum w_m d_m."""
+    """out = sum w_m x_m, or base + scale * sum w_m d_m.
+
+    What is not finite in a bfloat16 input is not finite in the sum, so that -1 may mean it too.
+    """
     raw = bytes_at(inputs, models * stride)
-    codes, weights = (
-        carray(codes_at, (models,), np.int64),
-        carray(weights_at, (models,), np.float64),
-    )
+    codes = carray(codes_at, (models,), np.int64)
+    weights = carray(weights_at, (models,), np.float64)
     rows, values = rows_of(scratch, models)
     out = bytes_at(out_at, 4 * count)
-    total = values[models * BLOCK : (models + 1) * BLOCK]
+    total, base = values[models * BLOCK : (models + 1) * BLOCK], values[:BLOCK]
+    first = 1 if origin else 0
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, origin, start, size, rounding, rows, values)
-        if status:
-            return status
-        first = 1 if origin else 0
-        for m in range(first, models):
+        for m in range(models):
             weight = np.float32(weights[m])
-            value = values[m * BLOCK : m * BLOCK + size]
-            if m == first:
-                for i in range(size):
-                    total[i] = value[i] * weight
-            else:
-                for i in range(size):
-                    total[i] += value[i] * weight
+            if codes[m] == BF16 and m >= first and (rounding == 0 or rounding == BF16):
+                at = m * stride + 2 * start
+                words = raw[at : at + 2 * size].view(np.uint16)
+                if origin:
+                    add_words_from(total, words, base, size, weight, m == first)
+                else:
+                    add_words(total, words, size, weight, m == first)
+                continue
+            value = values[m * BLOCK : (m + 1) * BLOCK]
+            code, narrowed = codes[m] & 7, 0 if codes[m] & (DELTA | EXACT) else rounding
+            at = m * stride + start * (4 if code == F32 else 2)
+            if load(raw, at, code, size, narrowed, rows[m * BLOCK :], value):
+                return m + 1
+            if m >= first:
+                if origin and not codes[m] & DELTA:
+                    subtract(value, base, size)
+                add_weighted(total, value, size, weight, m == first)
         if origin:
-            factor, base = np.float32(scale), values[:size]
-            if factor == np.float32(1.0):
-                for i in range(size):
-                    total[i] = base[i] + total[i]
-            else:
-                for i in range(size):
-                    total[i] = base[i] + total[i] * factor
+            add_scaled(total, base, total, size, np.float32(scale))
         if store(rows[models * BLOCK : (models + 1) * BLOCK], size, out_code, out, start):
             return -1
     return 0

@@ -18,8 +18,8 @@ from miscible.merge.kernels.blocks import (
     pointer_to,
     rowwise,
 )
-from miscible.merge.kernels.constants import BLOCK, DELTA, EXACT, F32, RANK_BINS
-from miscible.merge.kernels.rows import rows_of, word_of
+from miscible.merge.kernels.constants import BLOCK, DELTA, EXACT, F32, HIGH, RANK_BINS
+from miscible.merge.kernels.rows import rows_of, subtract, word_of
 
 OCTAVES = np.uint32(12 << 23)
 """Bits that twelve powers of two span; what is smaller than the largest by more shares a bin."""
@@ -62,19 +62,11 @@ def ranks(
                     subtract(values[BLOCK:], values, size)
                 copy_magnitudes(row[piece:], rows[BLOCK:], size)
             place = index + start
-            key = np.uint32(np.uint32(keys[2 * m]) ^ np.uint32((place >> 32) * 0x85EBCA6B))
-            draw_words(draws, width, key, np.uint32(keys[2 * m + 1]), np.uint32(place))
+            draw_words(draws, width, np.uint32(keys[2 * m]), np.uint32(keys[2 * m + 1]), place)
             floor = count_bins(row, width, starts)
             choose(row, draws, flags, width, floor, starts, densities[m], epsilons[m])
             pack(bytes_at(pointer_to(masks[m]), (place + width + 7) // 8), flags, width, place)
     return 0
-
-
-@rowwise
-def subtract(value, base, size):
-    """value -= base."""
-    for i in range(size):
-        value[i] -= base[i]
 
 
 @rowwise
@@ -85,9 +77,21 @@ def copy_magnitudes(row, bits, size):
 
 
 @rowwise
-def draw_words(draws, width, key, other, low):
-    """Fill in the words of a row."""
-    for i in range(width):
+def draw_words(draws, width, key, other, place):
+    """Fill in the words of a row that begins at element *place*."""
+    filled = 0
+    while filled < width:  # once, but where the lower half of the index begins again
+        low = (place + filled) & 0xFFFFFFFF
+        size = min(width - filled, 4294967296 - low)
+        high = np.uint32(np.uint32((place + filled) >> 32) * np.uint32(HIGH))
+        fill_words(draws[filled:], size, np.uint32(key ^ high), other, np.uint32(low))
+        filled += size
+
+
+@rowwise
+def fill_words(draws, size, key, other, low):
+    """Fill in words whose indices share their upper half."""
+    for i in range(size):
         draws[i] = word_of(np.uint32(low + np.uint32(i)), key, other)
 
 

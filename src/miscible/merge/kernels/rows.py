@@ -8,6 +8,7 @@ from numba import carray
 from miscible.merge.kernels.blocks import (
     MAGNITUDE,
     bytes_at,
+    float_of,
     inlined,
     keep_lanes,
     lanes_in_range,
@@ -21,6 +22,7 @@ from miscible.merge.kernels.constants import (
     DELTA,
     EXACT,
     F32,
+    HIGH,
     KEEP_ALL,
     KEEP_BAND,
     KEEP_MASK,
@@ -81,7 +83,7 @@ def keep(kind, settings, at, index, size, row):
     """
     if kind == KEEP_RANDOM:
         high = np.uint32(index >> 32)
-        key = np.uint32(settings[at + 1]) ^ np.uint32(high * np.uint32(0x85EBCA6B))
+        key = np.uint32(settings[at + 1]) ^ np.uint32(high * np.uint32(HIGH))
         draw(
             row, size, np.uint32(settings[at]), np.uint32(key), np.uint32(settings[at + 2]),
             np.uint32(index & 0xFFFFFFFF),
@@ -149,6 +151,48 @@ def multiply(value, size, ratio, weight):
             value[i] *= ratio
     for i in range(size):
         value[i] *= weight
+
+
+@rowwise
+def add_words(total, words, size, weight, first):
+    """total += weight * x, or = where x is the first, of bfloat16 words."""
+    if first:
+        for i in range(size):
+            total[i] = float_of(np.uint32(np.uint32(words[i]) << np.uint32(16))) * weight
+    else:
+        for i in range(size):
+            total[i] += float_of(np.uint32(np.uint32(words[i]) << np.uint32(16))) * weight
+
+
+@rowwise
+def add_words_from(total, words, base, size, weight, first):
+    """total += weight * (x - base), or = where x is the first, of bfloat16 words."""
+    if first:
+        for i in range(size):
+            value = float_of(np.uint32(np.uint32(words[i]) << np.uint32(16)))
+            total[i] = (value - base[i]) * weight
+    else:
+        for i in range(size):
+            value = float_of(np.uint32(np.uint32(words[i]) << np.uint32(16)))
+            total[i] += (value - base[i]) * weight
+
+
+@rowwise
+def add_weighted(total, value, size, weight, first):
+    """total += weight * value, or = where it is the first."""
+    if first:
+        for i in range(size):
+            total[i] = value[i] * weight
+    else:
+        for i in range(size):
+            total[i] += value[i] * weight
+
+
+@rowwise
+def subtract(value, base, size):
+    """value -= base."""
+    for i in range(size):
+        value[i] -= base[i]
 
 
 @rowwise

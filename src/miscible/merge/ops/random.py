@@ -13,14 +13,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from miscible.merge.kernels.constants import HIGH
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 RANGE = 2**32
 """Number of values that a draw can take."""
-HIGH = 0x85EBCA6B
-"""What the index's upper half is multiplied by before it joins the first key."""
 
 
 @dataclass(frozen=True, slots=True)

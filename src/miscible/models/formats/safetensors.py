@@ -177,8 +177,7 @@ def parse_header(head: bytes, total: int, where: str) -> tuple[dict[str, str], d
         raise _damaged(where, "has a header that is not JSON") from error
     if not isinstance(header, dict):
         raise _damaged(where, "has a header that is not a JSON object")
-    if b"\\u" in head:
-        _refuse_unwritable_names(where, header)
+    _refuse_unwritable_names(where, header)
     metadata = header.pop("__metadata__", {})
     # Models of many experts repeat a few shapes ten thousands of times: each is checked once.
     known: dict[tuple[Any, ...], tuple[TensorInfo, int]] = {}
@@ -270,7 +269,7 @@ def _offset(item: tuple[str, Extent]) -> int:
 
 
 def _refuse_unwritable_names(where: str, header: dict[str, Any]) -> None:
-    # Half a surrogate pair can be escaped in JSON, but neither be shown nor be written.
+    # Half a surrogate pair can stand in JSON, but neither be shown nor be written.
     try:
         "".join(header).encode()
     except UnicodeEncodeError as error:
