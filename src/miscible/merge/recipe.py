@@ -6,14 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from miscible.errors import RecipeError
 from miscible.spec import Document, Strict, parse_yaml, read_yaml
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 Parameters: TypeAlias = dict[str, Any]
-Reference: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+def _reference(value: Any) -> Any:
+    # Recipes that a program wrote spell a reference out: {model: {path, revision}, lora: the same}.
+    if not isinstance(value, dict) or not {"model"} <= value.keys() <= {"model", "lora"}:
+        return value
+    model, adapter = _path(value["model"]), _path(value.get("lora"))
+    if model is None or (adapter is None and value.get("lora") is not None):
+        return value
+    return model if adapter is None else f"{model}+{adapter}"
+
+
+def _path(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or not {"path"} <= part.keys() <= {"path", "revision"}:
+        return None
+    named = [part["path"], *([part["revision"]] if part.get("revision") is not None else [])]
+    return "@".join(named) if all(isinstance(text, str) for text in named) else None
+
+
+Reference: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(_reference)]
 LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 _FILE_KEYS = ("statistics", "coefficients")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from miscible.merge.contract import Context, Deltas, Weights
 from miscible.merge.dense import wrapped
 from miscible.merge.engine.execute import write_formula
@@ -22,6 +18,8 @@ from miscible.merge.inputs import Inputs, does_not_fit
 from miscible.merge.plan import Output
 
 STREAMED = frozenset(CODES)
+SLICE = 1 << 16
+"""Elements that a method which looks at each alone is given at a time."""
 
 
 def can_stream(inputs: Inputs, output: Output) -> bool:
@@ -120,20 +118,27 @@ def _write_elements(
 
     dtype = {0: torch.float32, 1: torch.bfloat16, 2: torch.float16}[code]
 
+    width = width_of(code)
+
     def run(number: int, start: int, size: int, address: int) -> None:
         tensors = torch.from_numpy(passes.values(address, size))
+        out = passes.output(code, size)
+        # A slice at a time: what methods leave behind in between stays small.
+        for first in range(0, size, SLICE):
+            stored = merged(list(tensors[:, first : first + SLICE])).to(dtype)
+            if not stored.isfinite().all():
+                raise does_not_fit(output.name, str(dtype).removeprefix("torch."))
+            data = stored.contiguous().view(torch.uint8).numpy()
+            out[first * width : first * width + data.size] = data
+        passes.written(start, size, address, out.data, write)
+
+    def merged(tensors: list[torch.Tensor]) -> torch.Tensor:
         if output.origin is None:
-            merged = output.method(Weights(list(tensors)), output.values, context).tensor
-        else:
-            deltas = list(tensors[1:])
-            merged = tensors[0]
-            if any(delta.any() for delta in deltas):
-                merged = merged + wrapped(output, context)(Deltas(deltas)).tensor
-        stored = merged.to(dtype).contiguous()
-        if not stored.isfinite().all():
-            raise does_not_fit(output.name, str(dtype).removeprefix("torch."))
-        data: np.ndarray[Any, Any] = stored.view(torch.uint8).numpy()
-        passes.written(start, size, address, data.data, write)
+            return output.method(Weights(tensors), output.values, context).tensor
+        base, *deltas = tensors
+        if not any(delta.any() for delta in deltas):
+            return base
+        return base + wrapped(output, context)(Deltas(deltas)).tensor
 
     passes.over_chunks(run)
 

@@ -144,9 +144,11 @@ def _resolved(
     high = low.copy()
     for m, (below, above) in brackets.items():
         low[m], high[m] = below, above
+    # Of a bracket that is one value only the counts are used.
+    counted = frozenset(np.flatnonzero(high - low == 1).tolist())
     parts = passes.over_chunks(
         lambda number, start, size, address: _collect(
-            passes, low, high, start, size, address, size // COLLECTED_SHARE + 64
+            passes, low, high, start, size, address, size // COLLECTED_SHARE + 64, counted
         )
     )
     found: dict[int, Threshold] = {}
@@ -181,7 +183,14 @@ def _place_of_tie(passes: Passes, m: int, rank: int, inside: Array, low: Array, 
 
 
 def _collect(
-    passes: Passes, low: Array, high: Array, start: int, size: int, address: int, room: int
+    passes: Passes,
+    low: Array,
+    high: Array,
+    start: int,
+    size: int,
+    address: int,
+    room: int,
+    counted: frozenset[int] = frozenset(),
 ) -> _Collected:
     models = passes.models
     bits, places = np.empty((models, room), np.uint32), np.empty((models, room), np.int64)
@@ -193,6 +202,7 @@ def _collect(
     )  # fmt: skip
     passes.check(status)
     held = np.minimum(inside, room)
+    held[list(counted)] = 0
     return _Collected(
         [bits[m, : held[m]].copy() for m in range(models)],
         [places[m, : held[m]].copy() for m in range(models)],
