@@ -69,6 +69,9 @@ def _errors(
             )
             for number, item in enumerate(value if keyword == "items" else ()):
                 yield from errors(item, wanted, root, f"{where}[{number}]")
+    elif keyword == "minLength":
+        if isinstance(value, str) and len(value) < wanted:
+            yield f"{where}: shorter than {wanted}"
     else:
         raise AssertionError(f"the schema uses {keyword!r}")
     if wrong:

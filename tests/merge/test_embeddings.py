@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError, RecipeError
 from miscible.merge.embeddings import DONATED, PADDING, Alignment, align, aligned_rows, mean_row
-from miscible.merge.recipe import Recipe
+from miscible.merge.recipe import Recipe, parse_recipe
+from miscible.merge.virtual import VirtualCheckpoint
 from miscible.models import FolderCheckpoint
+from tiny import tiny_tensors, write_model
 
 WIDTH = 3
 EMBEDDING = "model.embed_tokens.weight"
@@ -392,3 +394,23 @@ def test_any_entry_of_tokens_is_understood_or_refused(pair: list[Path], value: A
         matched(pair, tokenizer={"tokens": {"p": value}})
     except MiscibleError as error:
         assert str(error)
+
+
+def test_padding_of_a_tied_model_does_not_depend_on_what_is_read_first(tmp_path: Path) -> None:
+    tied, other = tiny_tensors(1), tiny_tensors(2)
+    rows, width = tied["model.embed_tokens.weight"].shape
+    other["model.embed_tokens.weight"] = torch.randn(rows + 1, width)
+    other["lm_head.weight"] = torch.randn(rows + 1, width)
+    words = [f"w{i}" for i in range(rows - 3)]
+    a = write_model(tmp_path / "a", tied, words=words)
+    b = write_model(tmp_path / "b", other, words=[*words, "new"])
+    recipe = parse_recipe(
+        f"merge_method: linear\nparameters: {{weight: 1}}\n"
+        f"models: [{{model: {a}}}, {{model: {b}}}]\n"
+        "tokenizer: {source: union, pad_to_multiple_of: 64}\n"
+    )
+    merge, again = VirtualCheckpoint.open(recipe), VirtualCheckpoint.open(recipe)
+    head = merge.read("lm_head.weight")
+    again.read("model.embed_tokens.weight")
+    assert torch.equal(again.read("lm_head.weight"), head)
+    torch.testing.assert_close(head[-1], head[: rows + 1].mean(dim=0))

@@ -48,7 +48,7 @@ def recipe_of(models: dict[str, FolderCheckpoint], **keys: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "merge_method": "task_arithmetic", "base_model": first,
-            "models": [{"model": name} for name in others], **keys,
+            "models": [{"model": name} for name in others or [first]], **keys,
         }
     )  # fmt: skip
 

@@ -101,7 +101,11 @@ def test_useless_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
         ("x.jsonl", "", r"x.jsonl: there is no usable pair \(0 left out\)"),
         ("x.jsonl", "[" * 100_000, r"x.jsonl:1: the line is not JSON"),
         ("x.jsonl.gz", b"rubbish", r"x.jsonl.gz: the file is damaged"),
-        ("x.jsonl.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], r"x.jsonl.gz: the file is damaged"),
+        (
+            "x.jsonl.gz",
+            gzip.compress(GOOD.encode(), mtime=0)[:-9],
+            r"x.jsonl.gz: the file is damaged",
+        ),
         ("x.zip", b"rubbish", r"x.zip: the archive is damaged"),
         ("x.txt", "a\nb\nc\n", r"x.txt:3: the last line has no partner"),
         ("x.tsv", "True a\n", r"x.tsv:1: the line is not True or False"),

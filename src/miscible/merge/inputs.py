@@ -210,7 +210,7 @@ class Inputs:
 
         mean = None
         if self.alignment.padded:
-            key = (source.model, source.tensor)
+            key = (source.model, output.name)
             with self._lock:
                 if key not in self._mean_rows:
                     self._mean_rows[key] = mean_row(self.alignment, source.model, read_rows)

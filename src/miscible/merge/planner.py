@@ -174,7 +174,15 @@ class _Planner:
                 called = piece.output_name(name, self.layout.place_of(name), source.model)
                 if called is not None:
                     wanted.setdefault(called, {})[source.model] = name
+        if piece.ranges is not None and piece.last and not any(map(is_output_head, wanted)):
+            wanted |= {name: {} for name in self._heads(piece)}
         yield from wanted.items()
+
+    def _heads(self, piece: Piece) -> list[str]:
+        # The head of a last slice of tied models is their embedding, if other slices are not tied.
+        tensors = (name for model in self.models.values() for name in model.tensors)
+        heads = [name for name in tensors if is_output_head(name) and piece.covers(name)][:1]
+        return [n for n in heads if any(self._by_name(n, s.model) for s in self._inputs(piece))]
 
     def _output(
         self,

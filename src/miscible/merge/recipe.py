@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from miscible.errors import RecipeError
 from miscible.spec import Document, Strict, parse_yaml, read_yaml
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
-Parameters: TypeAlias = dict[str, Any]
 
 
 def _reference(value: Any) -> Any:
@@ -34,6 +33,7 @@ def _path(part: Any) -> str | None:
     return "@".join(named) if all(isinstance(text, str) for text in named) else None
 
 
+Parameters: TypeAlias = Annotated[dict[str, Any], BeforeValidator(lambda v: {} if v is None else v)]
 Reference: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(_reference)]
 LayerRange: TypeAlias = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -51,11 +51,6 @@ class Source(Strict):
     """Statistics file of the model, for methods that need one."""
     align: Literal["git_rebasin"] | None = None
     """How the model's neurons are permuted to match the base (or first model) beforehand."""
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        return {} if value is None else value
 
 
 class Slice(Strict):
@@ -115,11 +110,6 @@ class Recipe(Strict):
     coefficients: str | None = None
     """File of factors on the models' weights, by layer or tensor."""
     layout: LayoutOverride | None = None
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        return {} if value is None else value
 
     @model_validator(mode="after")
     def _one_way_to_name_models(self) -> Recipe:
