@@ -16,6 +16,7 @@ from miscible.errors import DatasetError, UnknownNameError
 from miscible.probe.contract import ProbeDataset, SourceOptions, open_datasets
 
 GOOD = '{"sentence_good": "A dog runs.", "sentence_bad": "A dog run.", "pairID": "7"}\n'
+ZIPPED = gzip.compress(GOOD.encode(), mtime=0)
 
 
 def read(path: Path, **options: int) -> tuple[ProbeDataset, ...]:
