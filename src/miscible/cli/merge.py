@@ -62,8 +62,11 @@ def merge(
             }
         )  # fmt: skip
     elif format is Format.HUMAN:
+        from miscible.merge.publishing import parent_name, public_names
+
+        names = public_names(virtual.models)
         rows = [
-            [d.parent, f"{d.projection:.3f}", f"{d.coefficient:.3f}", f"{d.share:.3f}"]
+            [parent_name(d, names), f"{d.projection:.3f}", f"{d.coefficient:.3f}", f"{d.share:.3f}"]
             for d in doses
         ]
         print_table(

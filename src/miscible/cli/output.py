@@ -75,16 +75,24 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    figures = [
+        max([len(column), *(len(row[number]) for row in rows)])
+        for number, column in enumerate(columns)
+        if number >= text
+    ]
+    left = max(12, console.width - sum(figures) - 3 * len(columns))
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         if number < text:
-            table.add_column(column, no_wrap=number == 0, overflow="ellipsis")
+            only = left if text == 1 else None  # a name that is too long leaves room for figures
+            table.add_column(column, no_wrap=number == 0, overflow="ellipsis", max_width=only)
         else:  # where the terminal is narrow it is the words that give way, never a figure
             width = max([len(column), *(len(row[number]) for row in rows)])
             table.add_column(column, justify="right", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console.print(table)
 
 
 def duration(seconds: float) -> str:
