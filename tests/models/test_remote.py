@@ -230,7 +230,7 @@ def test_answers_without_end_are_cut_off(
     hub.served.clear()
     with pytest.raises(CheckpointError, match="too large"):
         fetched("acme/tiny", tmp_path / "scratch")
-    assert not hub.of("config.json"), "the listing says so already"
+    assert not hub.of("/config.json"), "the listing says so already"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ from miscible.errors import MiscibleError
 from miscible.progress import Advance, shown_by
 
 
+SHORTEST_NAME = 24
+"""Characters of a name that a table shows at least."""
+
+
 class Format(StrEnum):
     """What a verb prints."""
 
@@ -81,11 +85,12 @@ def print_table(
         for number, column in enumerate(columns)
         if number >= text
     ]
-    left = max(12, console.width - sum(figures) - 3 * len(columns))
+    left = console.width - sum(figures) - 2 * len(columns)
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         if number < text:
-            only = left if text == 1 else None  # a name that is too long leaves room for figures
+            # A name that is too long leaves room for the figures, where there is room for both.
+            only = left if text == 1 and left >= SHORTEST_NAME else None
             table.add_column(column, no_wrap=number == 0, overflow="ellipsis", max_width=only)
         else:  # where the terminal is narrow it is the words that give way, never a figure
             width = max([len(column), *(len(row[number]) for row in rows)])
