@@ -14,7 +14,6 @@ from typing import Any
 from miscible.errors import MiscibleError
 from miscible.progress import Advance, shown_by
 
-
 SHORTEST_NAME = 24
 """Characters of a name that a table shows at least."""
 
