@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -231,10 +230,3 @@ def _writing(destination: Path) -> Iterator[None]:
             where=str(destination),
             fix="Nothing was left behind.",
         ) from error
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk on which a folder lies, or would lie."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

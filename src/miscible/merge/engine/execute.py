@@ -121,6 +121,7 @@ def _write_sum(passes: Passes, formula: Formula, weights: Array, code: int, writ
         passes.check(status, DTYPES[code])
         passes.written(start, size, address, out.data, write)
 
+    passes.last()
     passes.over_chunks(run)
 
 
@@ -140,6 +141,7 @@ def _write_consensus(
         passes.check(status, DTYPES[code])
         passes.written(start, size, address, out.data, write)
 
+    passes.last()
     passes.over_chunks(run)
 
 

@@ -101,6 +101,10 @@ class Passes:
         self._held = whole <= HELD_BYTES and self._pool is None
         self._filled: set[int] = set()
 
+    def last(self) -> None:
+        """Say that one pass is left: where it is the only one, chunks share one small buffer."""
+        self._held = self._held and bool(self._filled)
+
     def over_chunks(self, run: Run[T], *, share: int = 1) -> list[T]:
         """Return ``run(number, start, size, address of the inputs)`` of every chunk, in order.
 
