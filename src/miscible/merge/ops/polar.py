@@ -1,17 +1,21 @@
 """Polar factors: the nearest matrix with orthonormal rows or columns, without an SVD.
 
-The polar factor of X = U S V^T is U V^T = (X X^T)^(-1/2) X. The inverse square root comes from the
-dynamically weighted Halley iteration (QDWH; Nakatsukasa, Bai and Gygi, SIMAX 2010, eq. 3.5-3.6)
-carried out on the Gram matrix alone, so that the long side is met twice whatever the number of
-steps. Numerically null directions (`spectral.NULL`) have no polar factor: it is 0 there.
+The polar factor of X = U S V^T is U V^T = (X X^T)^(-1/2) X. Numerically null directions
+(`spectral.NULL`) have none: it is 0 there.
+
+An oblong X is met twice, in its Gram matrix and in the last product, whatever comes between. Of a
+nearly square one the Gram matrix would have to be float64, as its small singular values matter: a
+first Halley step on X itself raises them, after which float32 is enough. Whatever float32 has
+found is checked, and done again in float64 if it fails, and with eigenvectors if that fails.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from miscible.merge.ops.products import gram, multiply
+from miscible.merge.ops.halley import gram_root, largest, random_rows, resolvent
+from miscible.merge.ops.products import gram, holds, multiply
 from miscible.merge.ops.spectral import NULL, SMALL
 
 if TYPE_CHECKING:
@@ -19,13 +23,33 @@ if TYPE_CHECKING:
 
 _LOW_FLOAT32 = 2e-2
 """Smallest singular value, of the largest, that a float32 Gram matrix holds to 1e-3."""
-_NEAR = 0.5
-"""Singular value from which a polynomial is enough."""
+_USUAL = 5e-2
+"""Smallest singular value to expect of an oblong matrix."""
+_LIFT = 2.5e5
+"""The c of the step on a nearly square matrix itself. From 1e-4, it raises them to `_LIFTED`."""
+_LIFTED = 0.1
+_LOW_LIFTED = 2e-3
+_POLYNOMIAL = 4e-4
+"""Largest relative error of the polynomial that follows: one of degree 2, if all went as usual."""
+_INEXACT = 3e-4
+"""Root mean square of the eigenvalues of that step's resolvent's error above which it failed."""
 _RESIDUAL = 1e-3
 """Root mean square of the eigenvalues of I - P P^T above which the iteration has failed."""
 _PROBES = 4
-_POWER_STEPS = 12
-_MARGIN = 1.1
+
+
+class Polar(NamedTuple):
+    """A polar factor, multiplied out or as two factors, and the nuclear norm of the matrix.
+
+    Attributes:
+        root: [n, n], symmetric, so that ``root @ rows`` is the factor; None if *rows* is it.
+        rows: [n, m].
+        nuclear: the sum of the singular values.
+    """
+
+    root: torch.Tensor | None
+    rows: torch.Tensor
+    nuclear: float
 
 
 def flattened(matrix: torch.Tensor) -> torch.Tensor:
@@ -36,10 +60,21 @@ def flattened(matrix: torch.Tensor) -> torch.Tensor:
     defined; on numerically null ones it is 0, where a full SVD fills an arbitrary completion.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return flattened(matrix.T.contiguous()).T
-    root, nuclear = inverse_root(matrix)
-    flat = multiply(root.mul_(nuclear / len(matrix)), matrix.to(root.dtype))
-    return flat.to(matrix.dtype)
+        return flattened(matrix.T).T
+    root, rows, nuclear = polar(matrix)
+    if root is None:
+        return rows * (nuclear / len(rows))
+    return multiply(root.mul_(nuclear / len(rows)), rows.to(root.dtype)).to(matrix.dtype)
+
+
+def polar(rows: torch.Tensor) -> Polar:
+    """Return the polar factor of a matrix, [n, m] with n <= m, in the cheapest form."""
+    if _is_single(rows) and rows.shape[1] < 2 * rows.shape[0]:
+        found = _lifted_polar(rows)
+        if found is not None:
+            return Polar(None, found, float((found * rows).sum()))
+    root, nuclear = inverse_root(rows)
+    return Polar(root, rows, nuclear)
 
 
 def inverse_root(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -50,20 +85,27 @@ def inverse_root(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
     """
     import torch
 
-    if rows.dtype == torch.float64 or rows.shape[0] <= SMALL:
+    if not _is_single(rows):
         u, s, _ = torch.linalg.svd(rows.double(), full_matrices=False)
         return _from_eigen(s, u)
     if rows.shape[1] >= 2 * rows.shape[0]:
         square = gram(rows, torch.float32)
-        root = _halley(square, _LOW_FLOAT32)
-        if root is not None:
+        root = gram_root(square, _USUAL, _LOW_FLOAT32)
+        if root is not None and _residual(square, root) < _RESIDUAL:
             return root, float((root * square).sum(dtype=torch.float64))
     square = gram(rows, torch.float64)
-    root = _halley(square, NULL)
-    if root is not None:
+    root = gram_root(square, NULL, NULL)
+    if root is not None and _residual(square, root) < _RESIDUAL:
         return root, float((root * square).sum())
     values, vectors = torch.linalg.eigh(square)
     return _from_eigen(values.clamp(min=0.0).sqrt(), vectors)
+
+
+def _is_single(rows: torch.Tensor) -> bool:
+    """Return whether a matrix is one that anything but LAPACK's SVD in float64 pays for."""
+    import torch
+
+    return rows.dtype != torch.float64 and rows.shape[0] > SMALL
 
 
 def _from_eigen(s: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -72,101 +114,63 @@ def _from_eigen(s: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, f
     return (u / s[kept]) @ u.T, float(s[kept].sum())
 
 
-def _halley(square: torch.Tensor, low: float) -> torch.Tensor | None:
-    """Return the inverse root of a Gram matrix, float32, or None if it has values below *low*.
+def _lifted_polar(rows: torch.Tensor) -> torch.Tensor | None:
+    """Return the polar factor of a nearly square matrix, or None if float32 cannot tell it."""
+    import torch
 
-    With x -> x (a + b x^2) / (1 + c x^2) on singular values and R = (I + c G)^-1, a step multiplies
-    by beta + alpha R, and the new Gram matrix needs one product, R R, besides R itself.
-    """
-    top = _largest(square)
-    if top == 0.0:
+    lifted = _lifted(rows)
+    if lifted is None:
         return None
-    rest = square / top
-    root: torch.Tensor | None = None
-    while low < _NEAR:
-        a, b, c = _weights(low)
-        alpha, beta = a - b / c, b / c
-        resolvent = _resolvent(rest, c)
-        if resolvent is None:
-            return None
-        rest, resolvent = rest.float(), resolvent.float()
-        rest.mul_(beta**2).add_(resolvent, alpha=alpha * (alpha - 2.0 * beta) / c)
-        rest.sub_(multiply(resolvent, resolvent), alpha=alpha**2 / c)
-        rest.diagonal().add_(2.0 * alpha * beta / c)
-        step = resolvent.mul_(alpha)
-        step.diagonal().add_(beta)
-        # The steps differ in size by orders: their product needs the precision of the Gram matrix.
-        wide = square.dtype
-        root = step if root is None else multiply(root.to(wide), step.to(wide)).float()
-        low = low * (a + b * low * low) / (1.0 + c * low * low)
-    last = _polynomial_root(rest, low * low)
-    root = last if root is None else multiply(root, last)
-    root = root.div_(math.sqrt(top))
-    return root if _residual(square, root) < _RESIDUAL else None
+    square = gram(lifted, torch.float32)
+    root = gram_root(square, _LIFTED, _LOW_LIFTED, top=1.0, tolerance=_POLYNOMIAL)
+    if root is None:
+        return None
+    found = multiply(root, lifted)
+    probes = random_rows(_PROBES, len(found), found)
+    difference = probes - (probes @ found) @ found.T
+    return found if float(difference.norm() / probes.norm()) < _RESIDUAL else None
 
 
-def _polynomial_root(square: torch.Tensor, low: float) -> torch.Tensor:
-    """Return the inverse root of a matrix with eigenvalues in [low, 1], to 1e-4 from low 0.25."""
-    import numpy as np
+def _lifted(rows: torch.Tensor) -> torch.Tensor | None:
+    """Return a matrix after a Halley step, with the largest singular value at 1.
 
-    fit = np.polynomial.Chebyshev.interpolate(
-        lambda e: (1.0 - e) ** -0.5, 6, domain=[-0.06, 1.0 - 0.98 * low]
-    )
-    c0, c1, c2, c3, c4, c5, c6 = fit.convert(kind=np.polynomial.Polynomial).coef.tolist()
-    e1 = square.neg()
-    e1.diagonal().add_(1.0)
-    e2 = multiply(e1, e1)
-    e3 = multiply(e1, e2)
-    upper = (e3 * c6).add_(e2, alpha=c5).add_(e1, alpha=c4)
-    upper.diagonal().add_(c3)
-    root = multiply(upper, e3).add_(e2, alpha=c2).add_(e1, alpha=c1)
-    root.diagonal().add_(c0)
-    return root
+    Errors of the resolvent turn the small singular vectors among themselves, about as far as they
+    are large, and hardly do anything else to the polar factor: None if they are too large.
+    """
+    import torch
+
+    square = gram(rows, torch.float32)
+    top = largest(square)
+    if not holds(top, square.dtype):
+        return None
+    c = _LIFT / top
+    inverse = resolvent(square, c)
+    if inverse is None:
+        return None
+    if not _inverse_error(inverse, rows, c) < _INEXACT:
+        return None
+    a = 2.0 * math.sqrt(1.0 + _LIFT) - 1.0
+    beta = (a - 1.0) ** 2 / (4.0 * _LIFT)
+    step = inverse.mul_((a - beta) / math.sqrt(top))
+    step.diagonal().add_(beta / math.sqrt(top))
+    return multiply(step, rows)
+
+
+def _inverse_error(inverse: torch.Tensor, rows: torch.Tensor, c: float) -> float:
+    """Return an estimate of the root mean square of the eigenvalues of R - (I + c X X^T)^-1.
+
+    It is what one step of iterative refinement in float64 would add to R.
+    """
+    wide = rows.double()
+    probes = random_rows(_PROBES, len(rows), wide)
+    found = (probes.to(inverse.dtype) @ inverse).double()
+    missing = probes - found - c * ((found @ wide) @ wide.T)
+    return float((missing.to(inverse.dtype) @ inverse).norm() / probes.norm())
 
 
 def _residual(square: torch.Tensor, root: torch.Tensor) -> float:
     """Return an estimate of the root mean square of the eigenvalues of I - W G W."""
-    probes = _random(len(square), _PROBES, square)
+    probes = random_rows(_PROBES, len(square), square)
     wide = root.to(square.dtype)
-    difference = probes - wide @ (square @ (wide @ probes))
+    difference = probes - ((probes @ wide) @ square) @ wide
     return float(difference.norm() / probes.norm())
-
-
-def _weights(low: float) -> tuple[float, float, float]:
-    """Return the a, b, c that serve singular values in [low, 1] best."""
-    square = low * low
-    d = (4.0 * (1.0 - square) / square**2) ** (1.0 / 3.0)
-    bend = math.sqrt(1.0 + d)
-    a = bend + 0.5 * math.sqrt(8.0 - 4.0 * d + 8.0 * (2.0 - square) / (square * bend))
-    b = (a - 1.0) ** 2 / 4.0
-    return a, b, a + b - 1.0
-
-
-def _resolvent(square: torch.Tensor, c: float) -> torch.Tensor | None:
-    import torch
-
-    shifted = c * square
-    shifted.diagonal().add_(1.0)
-    lower, failed = torch.linalg.cholesky_ex(shifted)
-    return None if int(failed) else torch.cholesky_inverse(lower)
-
-
-def _largest(square: torch.Tensor) -> float:
-    """Return the largest eigenvalue of a positive matrix, or a little more."""
-    square = square.float()
-    vector = _random(len(square), 1, square)
-    norm = 0.0
-    for _ in range(_POWER_STEPS):
-        vector = square @ (vector / vector.norm())
-        norm = float(vector.norm())
-        if norm == 0.0:
-            return 0.0
-    return _MARGIN * norm
-
-
-def _random(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    made = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-    return made.to(like.device, like.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK = 224
-"""Rows of a Gram matrix computed at a time: only blocks on and right of the diagonal are."""
+"""Rows of a symmetric product computed at a time: only blocks on and right of the diagonal are."""
 _SLICE = 2048
 """Columns widened to float64 at a time."""
-_SMALL = 128
+_SMALL = 16
 """Dimension below which the choice of kernel does not matter."""
+_FEW = 4_000_000
+"""Multiplications below which it does not matter either."""
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -27,7 +30,7 @@ def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     import torch
 
     kernel = _onednn()
-    small = min(*a.shape, b.shape[1]) < _SMALL
+    small = min(*a.shape, b.shape[1]) < _SMALL or a.numel() * b.shape[1] < _FEW
     if kernel is None or small or a.device.type != "cpu" or a.dtype != torch.float32:
         return a @ b
     # Strided views fall into a reference kernel a thousand times slower.
@@ -37,13 +40,39 @@ def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def gram(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return ``matrix @ matrix.T`` accumulated in *dtype*."""
     rows, columns = matrix.shape
+    if dtype == matrix.dtype:
+        packed = matrix.contiguous()
+        return symmetric_product(packed, packed.T)
     total = matrix.new_zeros(rows, rows, dtype=dtype)
-    step = columns if dtype == matrix.dtype else _SLICE
-    for start in range(0, columns, step):
-        part = matrix[:, start : start + step].to(dtype).contiguous()
+    for start in range(0, columns, _SLICE):
+        part = matrix[:, start : start + _SLICE].to(dtype).contiguous()
         for top in range(0, rows, _BLOCK):
             total[top : top + _BLOCK, top:] += multiply(part[top : top + _BLOCK], part[top:].T)
-    for top in range(0, rows, _BLOCK):
+    return _mirrored(total)
+
+
+def holds(largest: float, dtype: torch.dtype) -> bool:
+    """Return whether a Gram matrix in *dtype*, with this largest value, holds far smaller ones."""
+    import torch
+
+    return 0.0 < largest < math.inf if dtype == torch.float64 else 1e-24 < largest < 1e30
+
+
+def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return ``a @ b`` where it is known to be symmetric, for little more than half its cost.
+
+    So is the product of two symmetric matrices that commute: polynomials and inverses of one. It is
+    fastest if *a* and ``b.T`` are contiguous.
+    """
+    total = a.new_empty(len(a), len(a))
+    for top in range(0, len(a), _BLOCK):
+        total[top : top + _BLOCK, top:] = multiply(a[top : top + _BLOCK], b[:, top:])
+    return _mirrored(total)
+
+
+def _mirrored(total: torch.Tensor) -> torch.Tensor:
+    """Return a matrix, blockwise above the diagonal, with the blocks below filled in place."""
+    for top in range(0, len(total), _BLOCK):
         below = top + _BLOCK
         total[below:, top:below] = total[top:below, below:].T
     return total

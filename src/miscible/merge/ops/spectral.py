@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from miscible.merge.ops.products import gram, multiply
+from miscible.merge.ops.eigen import leading_eigen
+from miscible.merge.ops.products import gram, holds, multiply
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,9 @@ def decompose(matrix: torch.Tensor, count: int | None = None) -> Singular:
         return Singular(turned.v, turned.s, turned.u)
     s, vectors = _right_side(matrix, wanted)
     v = vectors.to(matrix.dtype)
-    return Singular(multiply(matrix, v) / s.to(matrix.dtype), s, v)
+    # Vectors are rows in memory: whoever joins or multiplies them finds them in one piece.
+    rows = multiply(v.T, matrix.T).div_(s.to(matrix.dtype)[:, None])
+    return Singular(rows.T, s, v)
 
 
 def leading_side(matrix: torch.Tensor) -> torch.Tensor:
@@ -200,29 +203,23 @@ def _right_side(matrix: torch.Tensor, wanted: int) -> tuple[torch.Tensor, torch.
     """Return the leading singular values, float64, and right vectors of a tall matrix."""
     import torch
 
-    rows = matrix.T.contiguous()
-    count = len(rows)
+    count = matrix.shape[1]
     # All directions of a nearly square matrix: the smallest never stand clear.
     clear = wanted < count or matrix.shape[0] >= 2 * count
     if clear:
-        squares, vectors = _eigen(gram(rows, torch.float32))
+        square = gram(matrix.T, torch.float32)
+        clear = holds(float(square.diagonal().max()), torch.float32)
+    if clear:
+        squares, vectors = leading_eigen(square, min(count, wanted + _NEAR_CUT))
         clear = bool(squares[wanted - 1] >= _CLEAR * squares[0])
     if not clear:
-        squares, vectors = _eigen(gram(rows, torch.float64))
+        squares, vectors = leading_eigen(gram(matrix.T, torch.float64), wanted)
     elif wanted < count:
         _sharpen_cut(matrix, squares, vectors, wanted)
     squares, vectors = squares[:wanted], vectors[:, :wanted]
     s = squares.clamp(min=0.0).sqrt()
     kept = int((s > _floor(s)).sum())
     return s[:kept], vectors[:, :kept]
-
-
-def _eigen(square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return eigenvalues, float64, and eigenvectors, the largest first."""
-    import torch
-
-    values, vectors = torch.linalg.eigh(square)
-    return values.flip(0).double(), vectors.flip(1)
 
 
 def _sharpen_cut(
@@ -236,6 +233,6 @@ def _sharpen_cut(
     """
     near = slice(max(0, cut - _NEAR_CUT), cut + _NEAR_CUT)
     basis = vectors[:, near]
-    image = multiply(matrix, basis).T
-    squares[near], turned = _eigen(gram(image, squares.dtype))
+    image = multiply(basis.T, matrix.T)
+    squares[near], turned = leading_eigen(gram(image, squares.dtype), len(image))
     vectors[:, near] = multiply(basis, turned.to(basis.dtype))

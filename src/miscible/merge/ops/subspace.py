@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from miscible.merge.ops.polar import flattened, inverse_root
+from miscible.merge.ops.polar import flattened, polar
 from miscible.merge.ops.products import multiply
 from miscible.merge.ops.spectral import (
     Singular,
@@ -34,14 +34,25 @@ def procrustes_sum(parts: Sequence[Singular], values: Sequence[torch.Tensor]) ->
     """
     import torch
 
-    u = torch.cat([part.u for part in parts], dim=1)
-    v = torch.cat([part.v for part in parts], dim=1)
-    (left, _), (right, _) = inverse_root(u.T.contiguous()), inverse_root(v.T.contiguous())
-    dtype = torch.promote_types(left.dtype, right.dtype)
-    core = multiply(left.to(dtype) * torch.cat(list(values)).to(dtype), right.to(dtype))
-    if len(u) < len(v):
-        return multiply(multiply(u.to(dtype), core), v.T.to(dtype)).to(u.dtype)
-    return multiply(u.to(dtype), multiply(core, v.T.to(dtype))).to(u.dtype)
+    left = polar(torch.cat([part.u.T for part in parts]))
+    right = polar(torch.cat([part.v.T for part in parts]))
+    roots = [one.root for one in (left, right) if one.root is not None]
+    kinds = [left.rows.dtype, *(root.dtype for root in roots)]
+    dtype = torch.float64 if torch.float64 in kinds else left.rows.dtype
+    scale = torch.cat(list(values)).to(dtype)
+    roots = [root.to(dtype) for root in roots]
+    u, v = left.rows.T.to(dtype), right.rows.to(dtype)
+    if left.root is None:
+        u = u * scale
+    elif right.root is None:
+        v = scale[:, None] * v
+    else:
+        roots = [multiply(roots[0] * scale, roots[1])]
+    if not roots:
+        return multiply(u, v).to(left.rows.dtype)
+    if len(u) < v.shape[1]:
+        return multiply(multiply(u, roots[0]), v).to(left.rows.dtype)
+    return multiply(u, multiply(roots[0], v)).to(left.rows.dtype)
 
 
 def isotropic(deltas: Deltas, weights: Sequence[float]) -> torch.Tensor:
