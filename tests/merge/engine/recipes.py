@@ -69,6 +69,7 @@ PARAMETERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("consensus_ta", W, {}),
     ("tall_mask", {**W, "expert": 1}, {}),
     ("magmax", W, {}),
+    ("emr", W, {}),
     ("nearswap", {"t": 0.004}, {}),
     ("ram", {"epsilon": 1e-3}, {}),
 ]  # fmt: skip

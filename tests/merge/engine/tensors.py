@@ -53,7 +53,7 @@ def merged(passes: Passes, formula: Formula, code: int = F32) -> Array:
 def grid(monkeypatch: pytest.MonkeyPatch, chunk: int, *, held: bool = True) -> Iterator[None]:
     """Let chunks be of at most *chunk* elements, and tensors not stay in memory if not *held*."""
     with monkeypatch.context() as patch:
-        patch.setattr(passes_module, "LARGEST_CHUNK", chunk)
+        patch.setattr(passes_module, "CHUNK", chunk)
         if not held:
             patch.setattr(passes_module, "HELD_BYTES", 0)
         yield

@@ -150,7 +150,7 @@ def test_a_wide_dtype_takes_more_bytes_and_float64_a_whole_tensor(tmp_path: Path
         ("della", {"weight": 0.5, "density": 0.5}, ("ranks", "norms", "consensus")),
         ("breadcrumbs", {"weight": 0.5, "density": 0.5, "gamma": 0.1},
          ("largest", "largest", "consensus")),
-        ("magmax", {}, ("values",)),
+        ("magmax", {}, ("elements",)),
     ],
 )  # fmt: skip
 def test_a_rehearsal_finds_the_passes(

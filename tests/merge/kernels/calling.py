@@ -78,8 +78,12 @@ class Stored:
             for x, code in zip(self.values, self.codes, strict=True)
         ]
 
-    def head(self) -> tuple[int, int, int, int]:
-        return self.data.ctypes.data, self.stride, self.codes.ctypes.data, self.models
+    def head(self) -> tuple[int, int, int, int, int]:
+        self._places = np.array([max(self.size, 1), *[-1, 0] * self.models], np.int64)
+        return (
+            self.data.ctypes.data, self.stride, self._places.ctypes.data, self.codes.ctypes.data,
+            self.models,
+        )  # fmt: skip
 
     def scratch(self) -> int:
         # Filled with NaN: what a program does not set itself must not show.

@@ -46,9 +46,10 @@ import numpy as np
 from miscible.merge.kernels.native import program
 
 values, codes, total = np.arange(64, dtype="f4"), np.zeros(1, "i8"), np.zeros(1)
-scratch = np.zeros(8192, "f4")
+scratch, places = np.zeros(8192, "f4"), np.array([64, -1, 0])
 status = program("gram")(
-    values.ctypes.data, 256, codes.ctypes.data, 1, 0, 64, 0, scratch.ctypes.data, total.ctypes.data
+    values.ctypes.data, 256, places.ctypes.data, codes.ctypes.data, 1, 0, 64, 0,
+    scratch.ctypes.data, total.ctypes.data,
 )
 print(status, total[0], "numba" in sys.modules)
 """

@@ -176,4 +176,4 @@ def test_elementwise_methods_may_be_cut_anywhere(name: str) -> None:
 
 def test_which_methods_are_elementwise() -> None:
     elementwise = {n for n in NAMES if METHODS.get(n).elementwise}
-    assert elementwise == {"consensus_ta", "tall_mask", "magmax"}
+    assert elementwise == {"consensus_ta", "tall_mask", "magmax", "emr"}

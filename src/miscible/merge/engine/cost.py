@@ -162,7 +162,7 @@ class _NoPool:
 def _buffers(found: Rehearsed, out: int) -> tuple[float, float]:
     # Bytes of a thread's own, and how often inputs are read.
     passes = found.passes
-    inputs = passes.models * passes.stride * (passes.chunks if passes.held else 1)
+    inputs = passes.models * 4 * passes.chunk * (passes.chunks if passes.held else 1)
     row = min(passes.row, passes.count) if found.masked else 0
     held = inputs + passes.chunk * out + (passes.models + 4) * BLOCK * 4 + 12 * row
     if found.thresholds:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from miscible.merge.engine.passes import Passes, scratch
-from miscible.merge.engine.sources import CODES, OpenFiles, Source, width_of
+from miscible.merge.engine.passes import IN_MEMORY, ChunkInputs, Passes, scratch
+from miscible.merge.engine.sources import OpenFiles, Source, width_of
 from miscible.merge.inputs import Inputs
+from miscible.merge.kernels.constants import DELTA, F32
 from miscible.merge.kernels.native import program
 from miscible.merge.plan import Input, Output
 
@@ -68,7 +69,9 @@ class DoseSample:
         """Return the inner products over some tensors: [1 + parents, 1 + parents], merge first."""
         size, wanted = 1 + len(self._parents), set(tensors)
         parts = [self._parts[key] for key in sorted(self._parts) if key[0] in wanted]
-        return sum(parts, np.zeros((size, size)))
+        gram = sum(parts, np.zeros((size + 1, size + 1)))  # the reference, the parents, the merge
+        order = [size, *range(1, size)]
+        return gram[np.ix_(order, order)]
 
     def add(self, tensor: str, start: int, gram: Array) -> None:
         """Add what was found in one chunk."""
@@ -97,41 +100,37 @@ class _Watch:
         self._sample, self._name, self._missing = sample, output.name, missing
         first = () if output.origin is None else (output.origin,)
         order = [i.model for i in (*first, *output.inputs)]
-        # Rows of the chunk: the reference, the parents; the merge is put behind them.
+        # Rows of the sample: the reference, the parents; the merge is put behind them.
         self._base = None if missing is not None else order.index(sample.reference)
         self._rows = [order.index(parent) for parent in sample.parents]
         self._code = code
 
     def __call__(
-        self, passes: Passes, start: int, size: int, address: int, out: memoryview
+        self, passes: Passes, start: int, size: int, inputs: ChunkInputs, out: memoryview
     ) -> None:
         """Add the inner products of a share of the chunk."""
         taken = -(-size // self._sample.share)
-        rows = [self._base, *self._rows]
-        codes = [passes.codes[row] if row is not None else CODES["F32"] for row in rows]
-        if self._missing is not None:
+        stored = passes.stored(inputs, taken)
+        if stored is None:
+            return
+        held = np.empty((len(self._rows) + 2, taken), np.float32)
+        held[1:-1] = stored[self._rows]
+        codes = np.full(len(held), F32, np.int64)
+        codes[1:-1] |= passes.codes[self._rows] & DELTA
+        merged = held[-1].view(np.uint8)[: taken * width_of(self._code)]
+        merged[:] = np.frombuffer(out, np.uint8)[: len(merged)]
+        codes[-1] = self._code
+        if self._missing is None:
+            held[0] = stored[self._base]
+        else:
+            reference = held[0].view(np.uint8)[: taken * width_of(self._missing.code)]
+            self._missing.fill(start, reference.data)
             codes[0] = self._missing.code
-        widths = [width_of(int(code)) for code in (*codes, self._code)]
-        stride = taken * 4
-        held = np.empty((len(rows) + 1) * stride, np.uint8)
-        whole = passes.bytes_at(address)
-        for number, row in enumerate(rows):
-            target = held[number * stride : number * stride + taken * widths[number]]
-            if row is None:
-                assert self._missing is not None
-                self._missing.fill(start, target.data)
-            else:
-                begin = row * passes.stride
-                target[:] = whole[begin : begin + len(target)]
-        last = len(rows) * stride
-        held[last : last + taken * widths[-1]] = np.frombuffer(out, np.uint8)[: taken * widths[-1]]
-        models = len(rows) + 1
-        all_codes = np.array([*codes, self._code], np.int64)
-        gram = np.zeros((models, models))
+        files = np.array([taken, *[IN_MEMORY, 0] * len(held)], np.int64)
+        gram = np.zeros((len(held), len(held)))
         status = program("gram")(
-            held.ctypes.data, stride, all_codes.ctypes.data, models, 1, taken, 0,
-            scratch(models).ctypes.data, gram.ctypes.data,
+            held.ctypes.data, held.strides[0], files.ctypes.data, codes.ctypes.data, len(held),
+            1, taken, 0, scratch(len(held)).ctypes.data, gram.ctypes.data,
         )  # fmt: skip
         if status == 0:
-            order = [models - 1, *range(1, models - 1)]  # the merge first
-            self._sample.add(self._name, start, gram[np.ix_(order, order)])
+            self._sample.add(self._name, start, gram)

@@ -1,4 +1,4 @@
-"""Carrying out a formula: the passes that its sparsifiers need, then the one that writes."""
+"""Carrying out what was written down: a formula, after the passes that it needs, or steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from miscible.merge.engine.passes import Passes, Write, scratch
+from miscible.merge.engine.elements import Steps
+from miscible.merge.engine.passes import ChunkInputs, Passes, Write, scratch
 from miscible.merge.engine.ranks import rank_masks
 from miscible.merge.engine.streamed import Formula
 from miscible.merge.engine.thresholds import Threshold, kth_largest
@@ -83,11 +84,11 @@ class Plan:
     def _l1_ratios(self, passes: Passes) -> Array:
         models = passes.models
 
-        def run(number: int, start: int, size: int, address: int) -> Array:
+        def run(number: int, start: int, size: int, inputs: ChunkInputs) -> Array:
             sums = np.zeros(2 * models)
             passes.check(
                 program("norms")(
-                    *passes.arguments(address), size, passes.rounding,
+                    *passes.arguments(inputs), size, passes.rounding,
                     scratch(models).ctypes.data, self.kinds.ctypes.data, self.settings.ctypes.data,
                     start, sums.ctypes.data,
                 )
@@ -110,16 +111,16 @@ def write_formula(passes: Passes, formula: Formula, code: int, write: Write) -> 
 
 
 def _write_sum(passes: Passes, formula: Formula, weights: Array, code: int, write: Write) -> None:
-    def run(number: int, start: int, size: int, address: int) -> None:
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
         out = passes.output(code, size)
         status = program("weighted_sum")(
-            *passes.arguments(address), int(passes.origin), weights.ctypes.data, formula.scale,
+            *passes.arguments(inputs), int(passes.origin), weights.ctypes.data, formula.scale,
             size, passes.rounding, scratch(passes.models).ctypes.data, out.ctypes.data, code,
         )  # fmt: skip
         if status:
-            passes.values(address, size)  # tells an input that is not finite
+            passes.values(inputs, size)  # tells an input that is not finite
         passes.check(status, DTYPES[code])
-        passes.written(start, size, address, out.data, write)
+        passes.written(start, size, inputs, out.data, write)
 
     passes.last()
     passes.over_chunks(run)
@@ -131,15 +132,33 @@ def _write_consensus(
     plan = Plan(passes, formula)
     rule = SIGNS if formula.elected else SUM
 
-    def run(number: int, start: int, size: int, address: int) -> None:
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
         out = passes.output(code, size)
         status = program("consensus")(
-            *passes.arguments(address), size, passes.rounding, scratch(passes.models).ctypes.data,
+            *passes.arguments(inputs), size, passes.rounding, scratch(passes.models).ctypes.data,
             plan.kinds.ctypes.data, plan.settings.ctypes.data, start, plan.ratios.ctypes.data,
             weights.ctypes.data, rule, int(formula.normalize), formula.scale, out.ctypes.data, code,
         )  # fmt: skip
         passes.check(status, DTYPES[code])
-        passes.written(start, size, address, out.data, write)
+        passes.written(start, size, inputs, out.data, write)
+
+    passes.last()
+    passes.over_chunks(run)
+
+
+def write_elements(passes: Passes, steps: Steps, code: int, write: Write) -> None:
+    """Do to every element what is written down; hand the bytes, in the dtype *code*, to *write*."""
+
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
+        out = passes.output(code, size)
+        status = program("elements")(
+            *passes.arguments(inputs), int(passes.origin), size, passes.rounding,
+            scratch(steps.rows).ctypes.data, steps.constants.ctypes.data, len(steps.constants),
+            steps.rows, steps.numbers.ctypes.data, len(steps.numbers), steps.result,
+            out.ctypes.data, code,
+        )  # fmt: skip
+        passes.check(status, DTYPES[code])
+        passes.written(start, size, inputs, out.data, write)
 
     passes.last()
     passes.over_chunks(run)

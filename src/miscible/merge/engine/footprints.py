@@ -59,12 +59,6 @@ _AVERAGED = Footprint(3.0, 1.5, ns=10, ns_each=8)
 """What is no matrix, or no linear layer, under methods for matrices."""
 _UNKNOWN = Footprint(6.0, 3.0, ns=20, ns_each=15)
 _MEASURED: Mapping[str, Footprint] = {
-    # Element by element, chunk by chunk: only time.
-    "consensus_ta": Footprint(0, 0, ns=3, ns_each=2),
-    "tall_mask": Footprint(0, 0, ns=3, ns_each=2),
-    "magmax": Footprint(0, 0, ns=3, ns_each=1.5),
-    "nearswap": Footprint(0, 0, ns=2),
-    "ram": Footprint(0, 0, ns=3, ns_each=2),
     # Whole tensors.
     "arcee_fusion": Footprint(4.9, 0, ns=54),
     "composed": Footprint(4.0, 3.1, ns=29, ns_each=3),

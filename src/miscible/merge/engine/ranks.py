@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miscible.merge.engine.passes import Passes, scratch
+from miscible.merge.engine.passes import ChunkInputs, Passes, scratch
 from miscible.merge.kernels.constants import RANK_BINS
 from miscible.merge.kernels.native import program
 from miscible.merge.ops.sparsify import KeepByRank
@@ -33,15 +33,15 @@ def rank_masks(
         epsilons[m] = sparsifier.epsilon if sparsifier.density > 0 else 0.0
         addresses[m], held_keys[m] = masks[m].ctypes.data, keys[m]
 
-    def run(number: int, start: int, size: int, address: int) -> None:
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
         work = np.empty(3 * row + RANK_BINS + 8, np.uint32)
         passes.check(
             program("ranks")(
-                *passes.arguments(address), size, passes.rounding, scratch(models).ctypes.data,
+                *passes.arguments(inputs), size, passes.rounding, scratch(models).ctypes.data,
                 row, densities.ctypes.data, epsilons.ctypes.data, held_keys.ctypes.data, start,
                 addresses.ctypes.data, work.ctypes.data,
             )
         )  # fmt: skip
 
-    passes.over_chunks(run)
+    passes.over_chunks(run, whole=True)
     return masks

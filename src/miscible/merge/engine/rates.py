@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from miscible.keys import content_key
-from miscible.merge.engine.execute import write_formula
+from miscible.merge.engine.elements import written_down
+from miscible.merge.engine.execute import write_elements, write_formula
 from miscible.merge.engine.passes import Passes
 from miscible.merge.engine.ranks import rank_masks
 from miscible.merge.engine.sources import CODES, ArraySource
 from miscible.merge.engine.streamed import Formula
 from miscible.merge.engine.thresholds import kth_largest
 from miscible.merge.kernels import native
+from miscible.merge.ops.masks import agreed, sum_of, tall_mask
 from miscible.merge.ops.random import ElementRandom
 from miscible.merge.ops.sparsify import KeepAll, KeepAtRandom, KeepByRank
 from miscible.models.cache import cache_root
@@ -44,7 +46,7 @@ VERSION = 1
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "sum": ("weighted_sum",), "gram": ("gram",), "values": ("values_of",),
     "consensus": ("consensus",), "random": ("consensus",), "norms": ("norms",),
-    "largest": ("values_of", "candidates"), "ranks": ("ranks",),
+    "largest": ("values_of", "candidates"), "ranks": ("ranks",), "elements": ("elements",),
 }  # fmt: skip
 """Programs that each kind of pass runs."""
 
@@ -88,6 +90,7 @@ REFERENCE = Rates(
     passes={
         "sum": (0.47, 0.8), "gram": (0.3, 0.72), "values": (0.36, 0.78), "consensus": (0.63, 1.15),
         "random": (0.75, 1.5), "norms": (0.39, 1.0), "largest": (1.2, 3.3), "ranks": (2.5, 7.7),
+        "elements": (0.6, 1.2),
     },
     write=1.1e-10, sync=3e-10, read=6e-10, product=9.3e-12,
 )  # fmt: skip
@@ -202,7 +205,18 @@ def _ranked(passes: Passes) -> None:
 
 
 def _values(passes: Passes) -> None:
-    passes.over_chunks(lambda number, start, size, address: passes.values(address, size) is None)
+    passes.over_chunks(lambda number, start, size, inputs: passes.values(inputs, size) is None)
+
+
+def _elements(passes: Passes) -> None:
+    def consensus(tensors: list[Any]) -> Any:
+        total = sum_of(tensors[1:])
+        masks = [tall_mask(vector, total, 0.4) for vector in tensors[1:]]
+        return tensors[0] + total * agreed(masks, 2)
+
+    steps = written_down(consensus, passes.models)
+    assert steps is not None
+    write_elements(passes, steps, CODES["BF16"], _nowhere)
 
 
 _KINDS: Mapping[str, Callable[[Passes], object]] = {
@@ -216,6 +230,7 @@ _KINDS: Mapping[str, Callable[[Passes], object]] = {
     "norms": lambda passes: _drawn(passes, rescale=True),
     "largest": lambda passes: kth_largest(passes, [ELEMENTS // 2] * (passes.models - 1)),
     "ranks": _ranked,
+    "elements": _elements,
 }
 
 

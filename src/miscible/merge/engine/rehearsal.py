@@ -25,6 +25,7 @@ from miscible.merge.engine.streamed import (
     StreamedWeight,
     StreamedWeights,
 )
+from miscible.merge.engine.tensor import steps_of
 from miscible.merge.kernels.constants import DELTA, F32
 from miscible.merge.ops.random import ElementRandom
 from miscible.merge.ops.sparsify import KeepAtRandom, KeepBand, KeepByRank, KeepLargest
@@ -88,7 +89,8 @@ def rehearse(merge: VirtualCheckpoint, output: Output, pool: Pool | None) -> Reh
     if not passes.count:
         return Rehearsed(passes, (), 0, 0, 0, computed)
     if not output.method.can_stream(output.values):
-        return Rehearsed(passes, ("values",), 0, 0, whole, computed)
+        kind = "values" if steps_of(output, _context(output)) is None else "elements"
+        return Rehearsed(passes, (kind,), 0, 0, whole, computed)
     try:
         formula = _formula(output, passes)
     except (MiscibleError, ArithmeticError):  # what it was told does not suit it
@@ -135,14 +137,18 @@ class Told(Passes):
 
 
 def _formula(output: Output, passes: Told) -> Formula:
-    random = tuple(ElementRandom(0, i.model, output.name) for i in output.inputs)
-    context = Context(output.site, random)
+    context = _context(output)
     if output.origin is None:
         result = output.method(StreamedWeights(passes), output.values, context)
     else:
         result = wrapped(output, context)(StreamedDeltas(passes))
     assert isinstance(result, (StreamedWeight, StreamedDelta))
     return result.formula
+
+
+def _context(output: Output) -> Context:
+    random = tuple(ElementRandom(0, i.model, output.name) for i in output.inputs)
+    return Context(output.site, random)
 
 
 def _steps(formula: Formula, count: int) -> tuple[tuple[str, ...], int, int]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class Source(Protocol):
 
     def fill(self, start: int, buffer: memoryview) -> None:
         """Fill *buffer* with the bytes from element *start* on."""
+        ...
+
+
+@runtime_checkable
+class InFile(Source, Protocol):
+    """A source whose bytes programs can read from a file themselves."""
+
+    def place(self) -> tuple[int, int]:
+        """Return the file's descriptor and the place of the first element, in bytes."""
         ...
 
 
@@ -81,6 +90,14 @@ class FileSource:
         self.model, self.tensor, self.code = model, tensor, code
         self._files, self._path, self._offset = files, path, offset
         self._width = width_of(code)
+
+    def place(self) -> tuple[int, int]:
+        """See `InFile.place`.
+
+        Raises:
+            CheckpointError: if the file cannot be opened.
+        """
+        return self._files.descriptor(self._path), self._offset
 
     def fill(self, start: int, buffer: memoryview) -> None:
         """See `Source.fill`.

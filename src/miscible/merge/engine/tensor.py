@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 from miscible.merge.contract import Context, Deltas, Weights
 from miscible.merge.dense import wrapped
-from miscible.merge.engine.execute import write_formula
-from miscible.merge.engine.passes import Passes, Pool, Seen, Write
+from miscible.merge.engine.elements import Steps, written_down
+from miscible.merge.engine.execute import write_elements, write_formula
+from miscible.merge.engine.passes import ChunkInputs, Passes, Pool, Seen, Write
 from miscible.merge.engine.sources import CODES, OpenFiles, width_of
 from miscible.merge.engine.streamed import (
     Formula,
@@ -17,9 +21,12 @@ from miscible.merge.engine.streamed import (
 from miscible.merge.inputs import Inputs, does_not_fit
 from miscible.merge.plan import Output
 
+if TYPE_CHECKING:
+    import torch
+
 STREAMED = frozenset(CODES)
 SLICE = 1 << 16
-"""Elements that a method which looks at each alone is given at a time."""
+"""Elements that a method which looks at each alone, in torch, is given at a time."""
 
 
 def can_stream(inputs: Inputs, output: Output) -> bool:
@@ -55,8 +62,15 @@ def stream_tensor(
         return
     if output.method.can_stream(output.values):
         write_formula(passes, _formula(passes, output, context), CODES[dtype], write)
+    elif (steps := steps_of(output, context)) is not None:
+        write_elements(passes, steps, CODES[dtype], write)
     else:
-        _write_elements(passes, output, context, CODES[dtype], write)
+        _write_in_torch(passes, output, context, CODES[dtype], write)
+
+
+def steps_of(output: Output, context: Context) -> Steps | None:
+    """Return what an element-wise method does to an element, None where it has to run in torch."""
+    return written_down(partial(_merged, output, context), len(output.named))
 
 
 def formula_of(inputs: Inputs, output: Output, context: Context) -> Formula | None:
@@ -84,8 +98,8 @@ def show_tensor(
     passes = _passes(inputs, output, files, seen=seen)
     width = width_of(CODES[dtype])
 
-    def run(number: int, start: int, size: int, address: int) -> None:
-        seen(passes, start, size, address, data[start * width : (start + size) * width])
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
+        seen(passes, start, size, inputs, data[start * width : (start + size) * width])
 
     passes.over_chunks(run)
 
@@ -110,7 +124,7 @@ def _passes(
     )
 
 
-def _write_elements(
+def _write_in_torch(
     passes: Passes, output: Output, context: Context, code: int, write: Write
 ) -> None:
     # A method that looks at each element alone runs on chunks as it would on tensors.
@@ -120,8 +134,8 @@ def _write_elements(
 
     width = width_of(code)
 
-    def run(number: int, start: int, size: int, address: int) -> None:
-        tensors = torch.from_numpy(passes.values(address, size))
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
+        tensors = torch.from_numpy(passes.values(inputs, size))
         out = passes.output(code, size)
         # A slice at a time: what methods leave behind in between stays small.
         for first in range(0, size, SLICE):
@@ -130,17 +144,23 @@ def _write_elements(
                 raise does_not_fit(output.name, str(dtype).removeprefix("torch."))
             data = stored.contiguous().view(torch.uint8).numpy()
             out[first * width : first * width + data.size] = data
-        passes.written(start, size, address, out.data, write)
+        passes.written(start, size, inputs, out.data, write)
 
     def merged(tensors: list[torch.Tensor]) -> torch.Tensor:
-        if output.origin is None:
-            return output.method(Weights(tensors), output.values, context).tensor
-        base, *deltas = tensors
-        if not any(delta.any() for delta in deltas):
-            return base
-        return base + wrapped(output, context)(Deltas(deltas)).tensor
+        if passes.origin and not any(delta.any() for delta in tensors[1:]):
+            return tensors[0]
+        result: torch.Tensor = _merged(output, context, tensors)
+        return result
 
     passes.over_chunks(run)
+
+
+def _merged(output: Output, context: Context, tensors: list[Any]) -> Any:
+    # The definition, on tensors or on what stands for them.
+    if output.origin is None:
+        return output.method(Weights(tensors), output.values, context).tensor
+    base, *deltas = tensors
+    return base + wrapped(output, context)(Deltas(deltas)).tensor
 
 
 def _rounding(dtype: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from miscible.merge.engine.passes import Passes, scratch
+from miscible.merge.engine.passes import ChunkInputs, Passes, scratch
 from miscible.merge.kernels.constants import BINS, LARGEST_BITS
 from miscible.merge.kernels.native import program
 
@@ -67,7 +67,7 @@ def _sampled_brackets(passes: Passes, wanted: Mapping[int, int]) -> dict[int, tu
     # The bits between which each threshold lies, most likely, from a share of every chunk.
     share = max(SMALLEST_SHARE, -(-passes.count // LARGEST_SAMPLE))
     parts = passes.over_chunks(
-        lambda number, start, size, address: passes.values(address, -(-size // share)),
+        lambda number, start, size, inputs: passes.values(inputs, -(-size // share)),
         share=share,
     )
     brackets = {}
@@ -113,10 +113,10 @@ def _histogram(passes: Passes, low: Array, shift: int) -> Array:
     total = np.zeros((passes.models, BINS), np.int64)
     lock = Lock()
 
-    def run(number: int, start: int, size: int, address: int) -> None:
+    def run(number: int, start: int, size: int, inputs: ChunkInputs) -> None:
         bins = np.zeros((passes.models, BINS), np.int64)
         status = program("histogram")(
-            *passes.arguments(address), size, passes.rounding,
+            *passes.arguments(inputs), size, passes.rounding,
             scratch(passes.models).ctypes.data, low.ctypes.data, shift, bins.ctypes.data,
         )  # fmt: skip
         passes.check(status)
@@ -147,8 +147,8 @@ def _resolved(
     # Of a bracket that is one value only the counts are used.
     counted = frozenset(np.flatnonzero(high - low == 1).tolist())
     parts = passes.over_chunks(
-        lambda number, start, size, address: _collect(
-            passes, low, high, start, size, address, size // COLLECTED_SHARE + 64, counted
+        lambda number, start, size, inputs: _collect(
+            passes, low, high, start, size, inputs, size // COLLECTED_SHARE + 64, counted
         )
     )
     found: dict[int, Threshold] = {}
@@ -175,9 +175,7 @@ def _place_of_tie(passes: Passes, m: int, rank: int, inside: Array, low: Array, 
     chunk = int(np.searchsorted(before, rank, side="left")) - 1
     part = passes.one_chunk(
         chunk,
-        lambda number, start, size, address: _collect(
-            passes, low, high, start, size, address, size
-        ),
+        lambda number, start, size, inputs: _collect(passes, low, high, start, size, inputs, size),
     )
     return int(part.places[m][rank - int(before[chunk]) - 1])
 
@@ -188,7 +186,7 @@ def _collect(
     high: Array,
     start: int,
     size: int,
-    address: int,
+    inputs: ChunkInputs,
     room: int,
     counted: frozenset[int] = frozenset(),
 ) -> _Collected:
@@ -196,7 +194,7 @@ def _collect(
     bits, places = np.empty((models, room), np.uint32), np.empty((models, room), np.int64)
     inside, above = np.zeros(models, np.int64), np.zeros(models, np.int64)
     status = program("candidates")(
-        *passes.arguments(address), size, passes.rounding, scratch(models).ctypes.data,
+        *passes.arguments(inputs), size, passes.rounding, scratch(models).ctypes.data,
         low.ctypes.data, high.ctypes.data, start, bits.ctypes.data, places.ctypes.data, room,
         inside.ctypes.data, above.ctypes.data,
     )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BLOCK = 1024
 """Elements that are worked on at a time: rows of this length stay in the first-level cache."""
+FETCH = 32 * BLOCK
+"""Elements of a model that a program reads from its file at a time, for the second-level cache."""
 LANES = 32
 """Sums are added up in so many lanes, so that they do not depend on the processor's vectors."""
 

@@ -50,10 +50,11 @@ def _stored(name: str) -> tuple[str, bytes] | None:
 def _compiled(name: str) -> tuple[str, bytes]:
     import numba
 
-    from miscible.merge.kernels import programs, ranking
+    from miscible.merge.kernels import elements, programs, ranking
 
+    elsewhere = {"ranks": ranking, "elements": elements}
     with task(f"compile {name} (once a machine)"):
-        function: Any = getattr(ranking if name == "ranks" else programs, name)
+        function: Any = getattr(elsewhere.get(name, programs), name)
         kinds = {"P": numba.types.voidptr, "I": numba.types.int64, "F": numba.types.float64}
         arguments = tuple(kinds[letter] for letter in ARGUMENTS[name])
         compiled = numba.njit(
@@ -133,13 +134,14 @@ def _kinds(name: str) -> list[Any]:
 
 
 ARGUMENTS = {
-    "weighted_sum": "PIPIIPFIIPPI",
-    "values_of": "PIPIIIIPP",
-    "gram": "PIPIIIIPP",
-    "norms": "PIPIIIPPPIP",
-    "histogram": "PIPIIIPPIP",
-    "candidates": "PIPIIIPPPIPPIPP",
-    "ranks": "PIPIIIPIPPPIPP",
-    "consensus": "PIPIIIPPPIPPIIFPI",
+    "weighted_sum": "PIPPIIPFIIPPI",
+    "values_of": "PIPPIIIIPP",
+    "gram": "PIPPIIIIPP",
+    "norms": "PIPPIIIPPPIP",
+    "histogram": "PIPPIIIPPIP",
+    "candidates": "PIPPIIIPPPIPPIPP",
+    "ranks": "PIPPIIIPIPPPIPP",
+    "consensus": "PIPPIIIPPPIPPIIFPI",
+    "elements": "PIPPIIIIPPIIPIIPI",
 }
 """Arguments of each program: P a pointer, I an integer, F a float."""

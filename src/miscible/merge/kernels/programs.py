@@ -1,10 +1,11 @@
 """The programs: each a loop over one chunk of one tensor of every model. Imports the compiler.
 
-Common arguments: *inputs* points to the raw bytes of all models, *stride* bytes apart; *codes*
-gives each model's dtype (see `blocks`); with *origin* the first model is the base, and all others
-enter as differences from it unless their code carries `DELTA` (they are differences already).
-Every program returns 0, or 1 + the number of the first model that holds NaN or infinity, or -1 if
-a result overflows its dtype.
+Common arguments: *inputs* points to the raw bytes of all models, *stride* bytes apart, which
+*files* says how to read from files (see `reading`); *codes* gives each model's dtype (see
+`blocks`); with *origin* the first model is the base, and all others enter as differences from it
+unless their code carries `DELTA` (they are differences already). Every program returns 0, or
+1 + the number of the first model that holds NaN or infinity, or -1 if a result overflows its dtype,
+or -2 - the number of the model whose file could not be read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from miscible.merge.kernels.blocks import (
     lane_products,
     lane_sizes,
     load,
+    pair_products,
     store,
 )
 from miscible.merge.kernels.constants import (
@@ -31,6 +33,7 @@ from miscible.merge.kernels.constants import (
     SETTINGS,
     SIGNS,
 )
+from miscible.merge.kernels.reading import fetch
 from miscible.merge.kernels.rows import (
     add,
     add_agreeing,
@@ -46,13 +49,14 @@ from miscible.merge.kernels.rows import (
     magnitudes,
     multiply,
     rows_of,
+    scale_onto,
     subtract,
 )
 
 
 def weighted_sum(
-    inputs, stride, codes_at, models, origin, weights_at, scale, count, rounding, scratch, out_at,
-    out_code,
+    inputs, stride, files, codes_at, models, origin, weights_at, scale, count, rounding, scratch,
+    out_at, out_code,
 ):  # fmt: skip
     """out = sum w_m x_m, or base + scale * sum w_m d_m.
 
@@ -67,11 +71,14 @@ def weighted_sum(
     first = 1 if origin else 0
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status:
+            return status
         for m in range(models):
             weight = np.float32(weights[m])
             if codes[m] == BF16 and m >= first and (rounding == 0 or rounding == BF16):
-                at = m * stride + 2 * start
-                words = raw[at : at + 2 * size].view(np.uint16)
+                place = m * stride + 2 * at
+                words = raw[place : place + 2 * size].view(np.uint16)
                 if origin:
                     add_words_from(total, words, base, size, weight, m == first)
                 else:
@@ -79,21 +86,21 @@ def weighted_sum(
                 continue
             value = values[m * BLOCK : (m + 1) * BLOCK]
             code, narrowed = codes[m] & 7, 0 if codes[m] & (DELTA | EXACT) else rounding
-            at = m * stride + start * (4 if code == F32 else 2)
-            if load(raw, at, code, size, narrowed, rows[m * BLOCK :], value):
+            place = m * stride + at * (4 if code == F32 else 2)
+            if load(raw, place, code, size, narrowed, rows[m * BLOCK :], value):
                 return m + 1
             if m >= first:
                 if origin and not codes[m] & DELTA:
                     subtract(value, base, size)
                 add_weighted(total, value, size, weight, m == first)
         if origin:
-            add_scaled(total, base, total, size, np.float32(scale))
+            scale_onto(total, base, size, np.float32(scale))
         if store(rows[models * BLOCK : (models + 1) * BLOCK], size, out_code, out, start):
             return -1
     return 0
 
 
-def values_of(inputs, stride, codes_at, models, origin, count, rounding, scratch, out_at):
+def values_of(inputs, stride, files, codes_at, models, origin, count, rounding, scratch, out_at):
     """out[m] = x_m, or the base and all differences from it, in float32, *count* elements each."""
     raw = bytes_at(inputs, models * stride)
     codes = carray(codes_at, (models,), np.int64)
@@ -101,7 +108,9 @@ def values_of(inputs, stride, codes_at, models, origin, count, rounding, scratch
     out = carray(out_at, (models * count,), np.float32)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, origin, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, origin, size, rounding, rows, values)
         if status:
             return status
         for m in range(models):
@@ -109,7 +118,7 @@ def values_of(inputs, stride, codes_at, models, origin, count, rounding, scratch
     return 0
 
 
-def gram(inputs, stride, codes_at, models, origin, count, rounding, scratch, gram_at):
+def gram(inputs, stride, files, codes_at, models, origin, count, rounding, scratch, gram_at):
     """gram[i, j] += <x_i, x_j> in float64, of the differences with *origin* (row 0 is left out)."""
     raw = bytes_at(inputs, models * stride)
     codes = carray(codes_at, (models,), np.int64)
@@ -117,13 +126,24 @@ def gram(inputs, stride, codes_at, models, origin, count, rounding, scratch, gra
     held = carray(gram_at, (models * models,), np.float64)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, origin, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, origin, size, rounding, rows, values)
         if status:
             return status
         for m in range(models):
             for i in range(size, (size + LANES - 1) // LANES * LANES):
                 values[m * BLOCK + i] = np.float32(0.0)
         first = 1 if origin else 0
+        if models - first == 2:
+            x, y = values[first * BLOCK :], values[(first + 1) * BLOCK :]
+            xx, xy, yy = pair_products(x, y, size)
+            a, b = first, first + 1
+            held[a * models + a] += xx
+            held[a * models + b] += xy
+            held[b * models + a] += xy
+            held[b * models + b] += yy
+            continue
         for a in range(first, models):
             x = values[a * BLOCK : (a + 1) * BLOCK]
             for b in range(first, a + 1):
@@ -138,6 +158,7 @@ def gram(inputs, stride, codes_at, models, origin, count, rounding, scratch, gra
 def norms(
     inputs,
     stride,
+    files,
     codes_at,
     models,
     count,
@@ -157,7 +178,9 @@ def norms(
     rows, values = rows_of(scratch, models)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, 1, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, 1, size, rounding, rows, values)
         if status:
             return status
         for m in range(1, models):
@@ -171,7 +194,9 @@ def norms(
     return 0
 
 
-def histogram(inputs, stride, codes_at, models, count, rounding, scratch, low_at, shift, bins_at):
+def histogram(
+    inputs, stride, files, codes_at, models, count, rounding, scratch, low_at, shift, bins_at
+):
     """bins[m, (|d_m| bits - low[m]) >> shift] += 1 over all differences within the bins."""
     raw = bytes_at(inputs, models * stride)
     codes = carray(codes_at, (models,), np.int64)
@@ -180,7 +205,9 @@ def histogram(inputs, stride, codes_at, models, count, rounding, scratch, low_at
     rows, values = rows_of(scratch, models)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, 1, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, 1, size, rounding, rows, values)
         if status:
             return status
         for m in range(1, models):
@@ -193,7 +220,7 @@ def histogram(inputs, stride, codes_at, models, count, rounding, scratch, low_at
 
 
 def candidates(
-    inputs, stride, codes_at, models, count, rounding, scratch, low_at, high_at, index,
+    inputs, stride, files, codes_at, models, count, rounding, scratch, low_at, high_at, index,
     bits_at, places_at, room, filled_at, above_at,
 ):  # fmt: skip
     """Collect the elements with low <= |d| bits < high, count those with |d| bits >= high.
@@ -209,7 +236,9 @@ def candidates(
     rows, values = rows_of(scratch, models)
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, 1, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, 1, size, rounding, rows, values)
         if status:
             return status
         for m in range(1, models):
@@ -223,7 +252,7 @@ def candidates(
 
 
 def consensus(
-    inputs, stride, codes_at, models, count, rounding, scratch, kinds_at, settings_at, index,
+    inputs, stride, files, codes_at, models, count, rounding, scratch, kinds_at, settings_at, index,
     ratios_at, weights_at, rule, normalize, scale, out_at, out_code,
 ):  # fmt: skip
     """out = base + scale * (sum, or sum of those that agree with the elected sign) of w r keep(d).
@@ -246,7 +275,9 @@ def consensus(
     factor, base = np.float32(scale), values[:BLOCK]
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        status = load_all(raw, stride, codes, models, 1, start, size, rounding, rows, values)
+        at, status = fetch(inputs, stride, files, codes, models, start, count)
+        if status == 0:
+            status = load_all(raw, stride, at, codes, models, 1, size, rounding, rows, values)
         if status:
             return status
         total[:] = np.float32(0.0)
@@ -265,7 +296,7 @@ def consensus(
                 divide(merged, divisor, size)
             add_scaled(total, base, merged, size, factor)
         else:
-            add_scaled(total, base, total, size, factor)
+            scale_onto(total, base, size, factor)
         if store(rows[models * BLOCK : (models + 1) * BLOCK], size, out_code, out, start):
             return -1
     return 0

@@ -28,12 +28,13 @@ UNDECIDED = np.uint64(0x0202020202020202)
 
 
 def ranks(
-    inputs, stride, codes_at, models, count, rounding, scratch, width, densities_at, epsilons_at,
-    keys_at, index, masks_at, work_at,
+    inputs, stride, files, codes_at, models, count, rounding, scratch, width, densities_at,
+    epsilons_at, keys_at, index, masks_at, work_at,
 ):  # fmt: skip
     """Set the bits of the elements that are kept, of every model that has a mask.
 
-    A chunk holds whole rows of *width* elements. *work* has room for 3 width + RANK_BINS + 8 words.
+    A chunk holds whole rows of *width* elements and is in memory: *files* is not used.
+    *work* has room for 3 width + RANK_BINS + 8 words.
     """
     raw = bytes_at(inputs, models * stride)
     codes = carray(codes_at, (models,), np.int64)

@@ -39,15 +39,18 @@ def rows_of(scratch, models):
 
 
 @inlined
-def load_all(raw, stride, codes, models, origin, start, size, rounding, rows, values):
-    """Fill row m with model m, or with its difference from row 0; return the status."""
+def load_all(raw, stride, at, codes, models, origin, size, rounding, rows, values):
+    """Fill row m with model m from element *at* on, or with its difference from row 0.
+
+    Returns the status.
+    """
     status = 0
     for m in range(models):
         code = codes[m] & 7
         width = 4 if code == F32 else 2
         row, value = rows[m * BLOCK : m * BLOCK + size], values[m * BLOCK : m * BLOCK + size]
         narrowed = 0 if codes[m] & (DELTA | EXACT) else rounding
-        bad = load(raw, m * stride + start * width, code, size, narrowed, row, value)
+        bad = load(raw, m * stride + at * width, code, size, narrowed, row, value)
         if bad and status == 0:
             status = m + 1
         if origin and m > 0 and not codes[m] & DELTA:
@@ -224,6 +227,13 @@ def add_scaled(total, base, merged, size, factor):
     """total = base + merged * factor."""
     for i in range(size):
         total[i] = base[i] + merged[i] * factor
+
+
+@rowwise
+def scale_onto(total, base, size, factor):
+    """total = base + total * factor."""
+    for i in range(size):
+        total[i] = base[i] + total[i] * factor
 
 
 @rowwise

@@ -28,9 +28,9 @@ def consensus_ta(
     """
     vectors = [delta * value for delta, value in zip(deltas, weight, strict=True)]
     total = sum_of(vectors)
-    masks = (
+    masks = [
         tall_mask(vector, total, value) for vector, value in zip(vectors, tall_lambda, strict=True)
-    )
+    ]
     return Delta(total * agreed(masks, min(k, len(deltas)))).scaled(lambda_)
 
 

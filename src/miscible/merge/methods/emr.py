@@ -20,7 +20,11 @@ def _knows_the_expert(values: Mapping[str, Any]) -> str | None:
     )
 
 
-@merge_method("emr", paper="2405.17461", check=_knows_the_expert)
+def _unified(values: Mapping[str, Any]) -> bool:
+    return bool(values["expert"] < 0)
+
+
+@merge_method("emr", paper="2405.17461", check=_knows_the_expert, elementwise=_unified)
 def emr(
     deltas: Deltas,
     *,

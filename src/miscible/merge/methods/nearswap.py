@@ -20,5 +20,5 @@ _SMALLEST = 1e-6
 def nearswap(deltas: Deltas, *, t: float = shared(REQUIRED)) -> Delta:
     """Add min(1, t / |d|) of each difference d, so that none moves the base by more than t."""
     delta = deltas.tensors[0]
-    share = (t / delta.abs().clamp_(min=_SMALLEST)).clamp_(0.0, 1.0)
-    return Delta(share.mul_(delta))
+    share = (t / delta.abs().clamp(min=_SMALLEST)).clamp(0.0, 1.0)
+    return Delta(share * delta)

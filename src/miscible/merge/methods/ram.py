@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from miscible.merge.contract import Laws, merge_method, shared
 from miscible.merge.ops.consensus import sum_of_unique
+from miscible.merge.ops.masks import sum_of
 from miscible.merge.spaces import Delta, Deltas
 
 # Changes of at most epsilon count as none, so that one model comes back without them.
@@ -14,7 +15,8 @@ _EXEMPT = (Laws.ONE_MODEL,)
 def ram(deltas: Deltas, *, epsilon: float = shared(1e-5, low=0.0)) -> Delta:
     """Add the changes that one model alone made, and the mean of those that several made."""
     changed = [delta.abs() > epsilon for delta in deltas]
-    return Delta(sum_of_unique(deltas.tensors, changed, [1.0] * len(deltas)))
+    total = sum_of([delta * mask for delta, mask in zip(deltas, changed, strict=True)])
+    return Delta(total / sum_of([mask.float() for mask in changed]).clamp(min=1.0))
 
 
 @merge_method("ramplus_tl", paper="2601.13572", ignored=("int8_mask",), exempt=_EXEMPT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 def sum_of(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the multi-task vector: the sum of the task vectors."""
-    total = vectors[0].clone()
+    total = vectors[0]
     for vector in vectors[1:]:
-        total += vector
+        total = total + vector
     return total
 
 
@@ -27,15 +27,9 @@ def tall_mask(vector: torch.Tensor, total: torch.Tensor, threshold: float) -> to
         total: the sum of all task vectors, this one among them.
         threshold: the paper's lambda_t; 0 keeps everything.
     """
-    return vector.abs() >= (total - vector).abs_().mul_(threshold)
+    return vector.abs() >= (total - vector).abs() * threshold
 
 
-def agreed(masks: Iterable[torch.Tensor], least: int) -> torch.Tensor:
+def agreed(masks: Sequence[torch.Tensor], least: int) -> torch.Tensor:
     """Return where at least *least* of the masks are true (the consensus mask of 2405.07813)."""
-    import torch
-
-    votes = None
-    for mask in masks:
-        votes = mask.to(torch.int32) if votes is None else votes.add_(mask)
-    assert votes is not None
-    return votes >= least
+    return sum_of([mask.float() for mask in masks]) >= least

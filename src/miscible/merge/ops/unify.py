@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 def largest_magnitude(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the value of largest magnitude of each element; of -v and v, v."""
-    import torch
-
     high, low = _extremes(vectors)
-    return torch.where(high >= -low, high, low)
+    return high.where(high >= -low, low)
 
 
 def unified(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -29,12 +27,10 @@ def unified(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
     Its sign is that of the sum, its magnitude the largest among the vectors of that sign; it is 0
     where the sum is.
     """
-    import torch
-
     high, low = _extremes(vectors)
     total = sum_of(vectors)
     # The largest value with the sign of the sum is the extreme on that side of zero.
-    return torch.where(total > 0, high, low).mul_(total != 0)
+    return high.where(total > 0, low) * (total != 0)
 
 
 def restored(vector: torch.Tensor, unified: torch.Tensor) -> torch.Tensor:
@@ -53,9 +49,7 @@ def restored(vector: torch.Tensor, unified: torch.Tensor) -> torch.Tensor:
 
 
 def _extremes(vectors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
     high = low = vectors[0]
     for vector in vectors[1:]:
-        high, low = torch.maximum(high, vector), torch.minimum(low, vector)
+        high, low = high.maximum(vector), low.minimum(vector)
     return high, low
