@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,12 @@ from miscible.errors import DatasetError
 
 MAX_BYTES = 256 * 2**20
 """Most bytes of one decompressed file."""
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError,
+    UnicodeDecodeError,
+)  # fmt: skip
+"""What reading a damaged archive raises."""
 
 MAX_TOTAL_BYTES = 4 * MAX_BYTES
 """Most decompressed bytes of one corpus, or of all local data of an evaluation."""
@@ -39,8 +46,13 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         DatasetError: if it is damaged or none at all.
     """
     try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise DatasetError(f"it cannot be read: {error.strerror}.", where=str(path)) from error
+    try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise DatasetError(f"the archive is damaged: {error}.", where=str(path)) from error
 
 
@@ -59,7 +71,7 @@ def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
     try:
         with archive.open(info) as stream:
             return _read(stream, path.name, where)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except _DAMAGE as error:
         message = f"the archive is damaged: {error}."
         raise DatasetError(message, where=str(archive.filename)) from error
 
