@@ -1,4 +1,4 @@
-"""What a probing data set is, and how a new kind of data set is added.
+"""How a new kind of data set is added.
 
 A *source* turns an argument (a path, a language) into data sets. On the command line and in a
 study it is written ``name`` or ``name:argument``: ``minimal_pairs:blimp.zip``, ``templates:en``.
@@ -11,86 +11,14 @@ A new source is one file::
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Protocol
 
 from miscible.errors import DatasetError
-from miscible.keys import content_key
+from miscible.probe.dataset import ProbeDataset
 from miscible.registry import Registry
-
-Competence: TypeAlias = Literal["morphology", "syntax", "semantics", "discourse", "reasoning"]
-"""The five competences of Holmes (arXiv 2404.18923)."""
-
-COMPETENCES: tuple[Competence, ...] = get_args(Competence)
-
-UNKNOWN_LANGUAGE = "und"
-"""BCP 47 tag of a data set that does not say its language."""
-
-
-@dataclass(frozen=True, slots=True)
-class MinimalPair:
-    """Two sentences that differ in one property: *good* has it right, *bad* wrong.
-
-    Attributes:
-        id: identity within the data set, the same for every model.
-        good, bad: the sentences.
-        group: pairs that must not be split between train and test share it; empty for none.
-    """
-
-    id: str
-    good: str
-    bad: str
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class ProbeDataset:
-    """Minimal pairs of one phenomenon.
-
-    Attributes:
-        name: unique within a study, ``corpus/paradigm`` by custom.
-        phenomenon, competence: place in the taxonomy.
-        language: BCP 47 tag.
-        pairs: at least one pair; ids are unique.
-        excluded: pairs of the source that could not be used (empty, identical, repeated).
-
-    Raises:
-        DatasetError: if there is no pair, an id occurs twice, or the competence is unknown.
-    """
-
-    name: str
-    phenomenon: str
-    competence: Competence
-    language: str
-    pairs: tuple[MinimalPair, ...]
-    excluded: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.pairs:
-            raise DatasetError("there is no usable pair.", where=self.name)
-        if self.competence not in COMPETENCES:
-            raise DatasetError(
-                f"the competence {self.competence!r} is unknown.",
-                where=self.name,
-                fix=f"Known: {', '.join(COMPETENCES)}.",
-            )
-        identity, count = Counter(pair.id for pair in self.pairs).most_common(1)[0]
-        if count > 1:
-            raise DatasetError(f"the pair id {identity!r} occurs {count} times.", where=self.name)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All sentences: good and bad in turn."""
-        return tuple(text for pair in self.pairs for text in (pair.good, pair.bad))
-
-    @cached_property
-    def key(self) -> str:
-        """Content key of what a probe sees: the pairs and their groups, not the name."""
-        return content_key(pairs=[(p.id, p.good, p.bad, p.group) for p in self.pairs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +26,8 @@ class SourceOptions:
     """What every source accepts.
 
     Attributes:
-        limit: most pairs of one data set (drawn with the seed), None for the source's default.
+        limit: most examples (pairs) of one data set, drawn with the seed; None for the source's
+            default.
         seed: seed of whatever the source draws.
         relative_to: folder that a source's relative paths start from; the working folder if None.
     """
@@ -109,7 +38,7 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise DatasetError(f"the limit must be at least 1 pair. Got {self.limit} instead.")
+            raise DatasetError(f"the limit must be at least 1. Got {self.limit} instead.")
 
 
 class ProbeSource(Protocol):
@@ -120,7 +49,10 @@ class ProbeSource(Protocol):
 
 PROBE_SOURCES: Registry[ProbeSource] = Registry(
     "probe source",
-    ("miscible.probe.datasets.minimal_pairs", "miscible.probe.datasets.templates"),
+    tuple(
+        f"miscible.probe.datasets.{name}"
+        for name in ("holmes", "minimal_pairs", "templates", "conllu", "gum", "uds")
+    ),
 )
 
 

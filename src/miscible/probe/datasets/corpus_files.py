@@ -51,9 +51,10 @@ class CorpusFile:
         Raises:
             DatasetError: a line that is not UTF-8, with its place.
         """
+        place = str(self.parent / self.path)
         content = self.content.removeprefix(b"\xef\xbb\xbf").rstrip()
         for number, raw in enumerate(content.split(b"\n") if content else [], 1):
-            where = f"{self.parent / self.path}:{number}"
+            where = f"{place}:{number}"
             try:
                 yield where, raw.decode().strip()
             except UnicodeDecodeError as error:

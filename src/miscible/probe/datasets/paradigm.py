@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from miscible.probe.contract import Competence
+from miscible.probe.dataset import Competence
 from miscible.registry import Registry
 
 T = TypeVar("T")
@@ -28,6 +28,17 @@ class Contrast(NamedTuple):
 
 
 Unit: TypeAlias = tuple[Contrast, ...]
+
+SLOT = "_"
+"""Stands in a sentence frame for the words that are right in it or wrong."""
+
+
+def mirrored(first: str, second: str, one: str, other: str) -> Unit:
+    """Return two contrasts: *one* is right in the frame *first*, *other* in the frame *second*."""
+    return (
+        Contrast(first.replace(SLOT, one), first.replace(SLOT, other)),
+        Contrast(second.replace(SLOT, other), second.replace(SLOT, one)),
+    )
 
 
 class Draw:
@@ -64,11 +75,13 @@ class Paradigm:
     function: Callable[[Draw], Unit]
 
 
-_ENGLISH = "miscible.probe.datasets.english"
-
 PARADIGMS: Registry[Paradigm] = Registry(
     "paradigm",
-    tuple(f"{_ENGLISH}.{part}" for part in ("morphology", "syntax", "semantics", "discourse")),
+    tuple(
+        f"miscible.probe.datasets.{language}.{part}"
+        for language in ("english", "german", "spanish")
+        for part in ("morphology", "syntax", "semantics", "discourse")
+    ),
 )
 """Paradigms under ``language/name``."""
 

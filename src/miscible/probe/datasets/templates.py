@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from miscible.errors import UnknownNameError, did_you_mean
-from miscible.probe.contract import MinimalPair, ProbeDataset, SourceOptions, probe_source
+from miscible.probe.contract import SourceOptions, probe_source
+from miscible.probe.dataset import MinimalPair, ProbeDataset
 from miscible.probe.datasets.paradigm import PARADIGMS, Draw, Paradigm
 
 DEFAULT_LANGUAGE = "en"
+EVERY_LANGUAGE = "all"
 DEFAULT_PAIRS = 60
 """Pairs of one paradigm unless a limit is given."""
 
@@ -20,16 +22,20 @@ _PATIENCE = 200
 def templates(argument: str, options: SourceOptions) -> Iterator[ProbeDataset]:
     """Yield a data set for each paradigm of the language *argument* (default English).
 
-    ``LANGUAGE/PARADIGM`` yields that paradigm alone. No sentence occurs in two pairs. A limit above
-    what the lexicon can give yields what it gives.
+    ``LANGUAGE/PARADIGM`` yields that paradigm alone, ``all`` those of every language. No sentence
+    occurs in two pairs. A limit above what the lexicon can give yields what it gives.
 
     Raises:
         UnknownNameError: there is no such language or paradigm.
     """
     language, _, name = (argument or DEFAULT_LANGUAGE).partition("/")
+    if argument == EVERY_LANGUAGE:
+        for each in PARADIGMS:
+            yield generate(each, options.limit or DEFAULT_PAIRS, options.seed)
+        return
     of_language = {each.name: each for each in PARADIGMS if each.language == language}
     if not of_language:
-        known = {each.language for each in PARADIGMS}
+        known = {each.language for each in PARADIGMS} | {EVERY_LANGUAGE}
         raise UnknownNameError(
             f"there are no templates for the language {language!r}.",
             fix=did_you_mean(language, known),
@@ -66,10 +72,10 @@ def generate(paradigm: Paradigm, count: int, seed: int) -> ProbeDataset:
             MinimalPair(f"{group}-{number}", good, bad, group)
             for number, (good, bad) in enumerate(unit)
         ]
-    return ProbeDataset(
+    return ProbeDataset.of_pairs(
         name=f"templates/{paradigm.language}/{paradigm.name}",
         phenomenon=paradigm.phenomenon,
         competence=paradigm.competence,
         language=paradigm.language,
-        pairs=tuple(pairs),
+        pairs=pairs,
     )

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from miscible.probe.datasets.english.lexicon import ADJECTIVES, ANIMALS, MEN, THINGS, WOMEN
-from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, paradigm
+from miscible.probe.datasets.english.lexicon import (
+    ADJECTIVES,
+    ANIMALS,
+    INTRANSITIVE,
+    MEN,
+    PEOPLE,
+    PLACES,
+    THINGS,
+    TRANSITIVE_OF_PEOPLE,
+    WOMEN,
+)
+from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, mirrored, paradigm
 
 _CONSEQUENCES = (
     ("was hungry", "ate the bread", "left the bread alone"),
@@ -81,4 +91,33 @@ def novelty(draw: Draw) -> Unit:
             f"{name} {saw} a {noun} and the {noun} was {adjective}.",
             f"{name} {saw} the {noun} and a {noun} was {adjective}.",
         ),
+    )
+
+
+@paradigm("en", "answer_polarity", "answers", "discourse")
+def answer_polarity(draw: Draw) -> Unit:
+    """Did Mary help the boy? Yes, she did / did not; Did Mary help the girl? No, she did not."""
+    name, pronoun = draw.one([(name, "he") for name in MEN] + [(name, "she") for name in WOMEN])
+    (one, other), verb = draw.two(PEOPLE), draw.one(TRANSITIVE_OF_PEOPLE)
+    auxiliary = draw.one(("Did", "Will", "Could"))
+    says = f"{pronoun} {auxiliary.lower()}"
+    start = f"{auxiliary} {name} {verb.base} the"
+    return mirrored(
+        f"{start} {one.singular}? Yes, _.",
+        f"{start} {other.singular}? No, _.",
+        says,
+        f"{says} not",
+    )
+
+
+@paradigm("en", "additive_polarity", "additive_particles", "discourse")
+def additive_polarity(draw: Draw) -> Unit:
+    """Mary laughed, and Tom did too / either; Mary did not laugh, and Tom did not either / too."""
+    first, second = draw.two(MEN + WOMEN)
+    verb, place = draw.one(INTRANSITIVE), draw.one(PLACES)
+    return mirrored(
+        f"{first} {verb.past} {place}, and {second} did _.",
+        f"{first} did not {verb.base} {place}, and {second} did not _.",
+        "too",
+        "either",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from miscible.probe.datasets.word_lists import forms, words
+
 
 class Noun(NamedTuple):
     """A noun in both numbers."""
@@ -27,10 +29,6 @@ def _regular(base: str) -> Verb:
     return Verb(base, base + "s", stem + "ed", stem + "ed", stem + "ing")
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
 def _nouns(text: str) -> tuple[Noun, ...]:
     """Read ``singular`` or ``singular/plural``, separated by spaces."""
     split = (word.partition("/") for word in text.split())
@@ -51,8 +49,8 @@ THINGS = _nouns(
     "coat bottle drum kite leaf/leaves knife/knives"
 )
 ANIMALS = _nouns("dog cat horse bird rabbit frog bear duck cow")
-MEN = _words("Tom John Peter David Paul Jack Henry George Robert Daniel Ben Max")
-WOMEN = _words("Mary Anna Lucy Emma Sarah Alice Julia Laura Lily Jane Sue Mia")
+MEN = words("Tom John Peter David Paul Jack Henry George Robert Daniel Ben Max")
+WOMEN = words("Mary Anna Lucy Emma Sarah Alice Julia Laura Lily Jane Sue Mia")
 
 INTRANSITIVE = (
     *(_regular(base) for base in ("laugh", "smile", "dance", "wait", "walk", "jump", "talk")),
@@ -97,12 +95,17 @@ PAST_UNLIKE_PARTICIPLE = (
 )
 """Verbs whose past and participle differ, each with nouns that they take."""
 
-REFLEXIVE_PAST = _words(
+REFLEXIVE_PAST = words(
     "hurt blamed saw admired trusted described washed praised surprised helped calmed cut "
     "defended loved thanked"
 )
-SAYING_PAST = _words("said thought believed knew heard claimed hoped")
-ADJECTIVES = _words("old new big small red blue pretty little heavy nice")
+SAYING_PAST = words("said thought believed knew heard claimed hoped")
+ADJECTIVES = words("old new big small red blue pretty little heavy nice")
+COMPARED = forms(
+    "old/older tall/taller young/younger strong/stronger fast/faster kind/kinder short/shorter "
+    "small/smaller rich/richer quick/quicker nice/nicer happy/happier"
+)
+"""Adjectives with their comparatives."""
 PLACES = tuple(
     f"{preposition} the {noun}"
     for preposition in ("near", "behind", "in")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from miscible.probe.datasets.english.lexicon import (
     ADJECTIVES,
+    COMPARED,
     FEMININE,
     INTRANSITIVE,
     MASCULINE,
@@ -18,7 +19,7 @@ from miscible.probe.datasets.english.lexicon import (
     WOMEN,
     Verb,
 )
-from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, paradigm
+from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, mirrored, paradigm
 
 
 def _agreement(singular: str, plural: str, verb: Verb, rest: str) -> Unit:
@@ -139,4 +140,31 @@ def pronoun_case(draw: Draw) -> Unit:
     return (
         Contrast(f"{day} {subject} {ending}", f"{day} {object_} {ending}"),
         Contrast(f"{beginning} {object_}.", f"{beginning} {subject}."),
+    )
+
+
+@paradigm("en", "verb_form", "verb_form", "morphology")
+def verb_form(draw: Draw) -> Unit:
+    """Mary is singing / sing in the park; Tom can sing / singing in the park.
+
+    Without verbs such as ``run``, whose base is a participle too.
+    """
+    (first, second), place = draw.two(MEN + WOMEN), draw.one(PLACES)
+    verb = draw.one([verb for verb in INTRANSITIVE if verb.base != verb.participle])
+    be, modal = draw.one(("is", "was")), draw.one(("can", "will", "must", "should", "may"))
+    return mirrored(
+        f"{first} {be} _ {place}.", f"{second} {modal} _ {place}.", verb.gerund, verb.base
+    )
+
+
+@paradigm("en", "comparison", "comparison", "morphology")
+def comparison(draw: Draw) -> Unit:
+    """Mary is older / old than the boy; Tom is as old / older as the boy."""
+    (first, second), noun = draw.two(MEN + WOMEN), draw.one(PEOPLE)
+    positive, comparative = draw.one(COMPARED)
+    return mirrored(
+        f"{first} is _ than the {noun.singular}.",
+        f"{second} is as _ as the {noun.singular}.",
+        comparative,
+        positive,
     )

@@ -6,6 +6,7 @@ from miscible.probe.datasets.english.lexicon import (
     ADJECTIVES,
     INTRANSITIVE,
     MEN,
+    NEVER_TRANSITIVE,
     PEOPLE,
     PLACES,
     SAYING_PAST,
@@ -14,7 +15,10 @@ from miscible.probe.datasets.english.lexicon import (
     TRANSITIVE_OF_THINGS,
     WOMEN,
 )
-from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, paradigm
+from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, mirrored, paradigm
+from miscible.probe.datasets.word_lists import words
+
+_MASSES = words("water milk rice sand bread money sugar salt gold butter")
 
 
 @paradigm("en", "npi_licensing", "npi_licensing", "semantics")
@@ -81,4 +85,31 @@ def animate_subject(draw: Draw) -> Unit:
             f"{first.capitalize()} {verb.past} {second} {place}.",
             f"{second.capitalize()} {verb.past} {first} {place}.",
         ),
+    )
+
+
+@paradigm("en", "telicity", "aspect", "semantics")
+def telicity(draw: Draw) -> Unit:
+    """Mary found the lamp in / for an hour; Tom slept for / in an hour."""
+    (first, second), alone = draw.two(MEN + WOMEN), draw.one(NEVER_TRANSITIVE)
+    thing = draw.one(THINGS)
+    duration = draw.one(("an hour", "two hours", "ten minutes", "three days", "a week"))
+    return mirrored(
+        f"{first} found the {thing.singular} _ {duration}.",
+        f"{second} {alone.past} _ {duration}.",
+        "in",
+        "for",
+    )
+
+
+@paradigm("en", "mass_count", "countability", "semantics")
+def mass_count(draw: Draw) -> Unit:
+    """Mary did not want much / many water; Tom did not want many / much books."""
+    (first, second), verb = draw.two(MEN + WOMEN), draw.one(TRANSITIVE_OF_THINGS)
+    no = draw.one(("did not", "will not", "does not"))
+    return mirrored(
+        f"{first} {no} {verb.base} _ {draw.one(_MASSES)}.",
+        f"{second} {no} {verb.base} _ {draw.one(THINGS).plural}.",
+        "much",
+        "many",
     )

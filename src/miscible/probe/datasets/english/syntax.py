@@ -15,9 +15,14 @@ from miscible.probe.datasets.english.lexicon import (
     TRANSITIVE_OF_THINGS,
     WOMEN,
 )
-from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, paradigm
+from miscible.probe.datasets.paradigm import Contrast, Draw, Unit, mirrored, paradigm
 
 NAMES = MEN + WOMEN
+
+_PARTICLE_VERBS = (
+    ("picked", "up"), ("put", "down"), ("threw", "away"), ("gave", "back"), ("brought", "back"),
+    ("wrote", "down"), ("took", "away"), ("sent", "back"),
+)  # fmt: skip
 
 
 @paradigm("en", "filler_gap", "filler_gap_dependency", "syntax")
@@ -108,4 +113,51 @@ def question_inversion(draw: Draw) -> Unit:
             f"Is {subject} has {helped} {name} {running}?",
             f"Has {subject} {helped} {name} is {running}?",
         ),
+    )
+
+
+@paradigm("en", "negation_placement", "negation", "syntax")
+def negation_placement(draw: Draw) -> Unit:
+    """Mary did not help the boy / Mary not did help the boy."""
+    name, noun, verb = draw.one(NAMES), draw.one(PEOPLE), draw.one(TRANSITIVE_OF_PEOPLE)
+    auxiliary = draw.one(("did", "does", "will", "could", "should"))
+    rest = f"{verb.base} the {draw.one((noun.singular, noun.plural))}."
+    return (Contrast(f"{name} {auxiliary} not {rest}", f"{name} not {auxiliary} {rest}"),)
+
+
+@paradigm("en", "particle_placement", "particle_placement", "syntax")
+def particle_placement(draw: Draw) -> Unit:
+    """Mary picked it up in the garden / Mary picked up it in the garden."""
+    name, (verb, particle), place = draw.one(NAMES), draw.one(_PARTICLE_VERBS), draw.one(PLACES)
+    pronoun = draw.one(("it", "them"))
+    return (
+        Contrast(
+            f"{name} {verb} {pronoun} {particle} {place}.",
+            f"{name} {verb} {particle} {pronoun} {place}.",
+        ),
+    )
+
+
+@paradigm("en", "paired_conjunctions", "coordination", "syntax")
+def paired_conjunctions(draw: Draw) -> Unit:
+    """Mary found both the cup and / or the map; Tom found either the cup or / and the map."""
+    (first, second), (one, other) = draw.two(NAMES), draw.two(THINGS)
+    verb = draw.one(TRANSITIVE_OF_THINGS).past
+    return mirrored(
+        f"{first} {verb} both the {one.singular} _ the {other.singular}.",
+        f"{second} {verb} either the {one.singular} _ the {other.singular}.",
+        "and",
+        "or",
+    )
+
+
+@paradigm("en", "verbal_complement", "complementation", "syntax")
+def verbal_complement(draw: Draw) -> Unit:
+    """Mary decided to sing / singing in the park; Tom enjoyed singing / to sing in the park."""
+    (first, second), verb, place = draw.two(NAMES), draw.one(INTRANSITIVE), draw.one(PLACES)
+    return mirrored(
+        f"{first} {draw.one(('decided', 'hoped', 'pretended', 'happened'))} _ {place}.",
+        f"{second} {draw.one(('enjoyed', 'avoided', 'kept'))} _ {place}.",
+        f"to {verb.base}",
+        verb.gerund,
     )

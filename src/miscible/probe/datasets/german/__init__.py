@@ -1,0 +1,1 @@
+"""German grammar and lexicon of the built-in suite."""

@@ -1,0 +1,1 @@
+"""Spanish grammar and lexicon of the built-in suite."""
