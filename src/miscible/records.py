@@ -1,9 +1,9 @@
 """Result rows: the only currency between the layers that measure and those that conclude.
 
-Four kinds of row cover every measurement. A *score* is an estimate with its interval; an *item*
+Five kinds of row cover every measurement. A *score* is an estimate with its interval; an *item*
 is what one test item (a document, a minimal pair) contributed to a score, kept so that models can
-be compared on the same items; a *dose* says how much of a parent a merge contains; a *failure*
-says which cell is missing and why.
+be compared on the same items; a *similarity* compares the insides of two models; a *dose* says how
+much of a parent a merge contains; a *failure* says which cell is missing and why.
 """
 
 from __future__ import annotations
@@ -106,6 +106,34 @@ class DoseRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarityRow:
+    """How a layer of one model compares with a layer of another, on the same texts.
+
+    Attributes:
+        model, other: names within the study: a model, and one that it is compared with. The two
+            are equal where a metric describes the model alone.
+        metric: ``cka`` (debiased linear CKA, any two layers), ``norm_ratio``, ``cosine``,
+            ``relative_distance`` (of the same texts' states), ``effective_rank``, ``anisotropy``
+            (of one model), ``lens_kl`` (logit-lens KL divergence to *other* at the layer, bits).
+        layer, other_layer: see `EMBEDDING_LAYER`; equal for all metrics but ``cka``.
+        estimate, low, high: the value and its 95 % interval, NaN if it could not be had.
+        n: number of texts or positions.
+        flags: comma-separated marks.
+    """
+
+    model: str
+    other: str
+    metric: str
+    layer: int
+    other_layer: int
+    estimate: float
+    low: float
+    high: float
+    n: int
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRow:
     """A cell that has no result: which model and step, and the error's text."""
 
@@ -114,9 +142,10 @@ class FailureRow:
     error: str
 
 
-Row: TypeAlias = ScoreRow | ItemRow | DoseRow | FailureRow
+Row: TypeAlias = ScoreRow | ItemRow | SimilarityRow | DoseRow | FailureRow
 KINDS: dict[str, type[Row]] = {
-    "score": ScoreRow, "item": ItemRow, "dose": DoseRow, "failure": FailureRow,
+    "score": ScoreRow, "item": ItemRow, "similarity": SimilarityRow, "dose": DoseRow,
+    "failure": FailureRow,
 }  # fmt: skip
 
 
@@ -157,8 +186,9 @@ def to_frame(rows: Iterable[Row], provenance: Provenance | None = None) -> pd.Da
         raise TypeError(f"rows of several kinds: {sorted(kind.__name__ for kind in kinds)}")
     columns = [field.name for kind in kinds for field in fields(kind)]
     frame = pd.DataFrame.from_records([as_dict(row) for row in held], columns=columns)
-    if "layer" in frame:
-        frame["layer"] = frame["layer"].astype("Int64")
+    for name in ("layer", "other_layer"):
+        if name in frame:
+            frame[name] = frame[name].astype("Int64")
     if provenance is not None:
         frame = frame.assign(**asdict(provenance))
     return frame

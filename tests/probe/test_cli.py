@@ -36,13 +36,13 @@ def test_json_rows(model: str, tmp_path: Path) -> None:
     assert printed == json.loads(out.read_text())
     assert [(row["metric"], row["layer"]) for row in printed["rows"]] == [
         ("probe_accuracy", 0), ("probe_macro_f1", 0), ("probe_accuracy", 5), ("probe_macro_f1", 5),
-        ("preference", None), ("preference_margin", None),
+        ("preference", None), ("preference_margin", None), ("bag_of_words_accuracy", None),
     ]  # fmt: skip
     assert set(printed["rows"][0]) == {
         "model", "dataset", "phenomenon", "competence", "layer", "metric", "estimate", "low",
         "high", "baseline", "selectivity", "n", "flags",
     }  # fmt: skip
-    assert printed["rows"][0]["selectivity"] is None and printed["rows"][0]["n"] == 9
+    assert printed["rows"][0]["selectivity"] is not None and printed["rows"][0]["n"] == 9
 
 
 def test_table_and_silence(model: str) -> None:

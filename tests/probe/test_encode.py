@@ -135,6 +135,10 @@ def tiny(family: str):
             "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64,
             "final_logit_softcapping": 0.5,
         },
+        "opt": {
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64,
+            "word_embed_proj_dim": 32, "max_position_embeddings": 64,
+        },
         "qwen2": {
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
             "num_key_value_heads": 1, "intermediate_size": 64,
@@ -145,7 +149,7 @@ def tiny(family: str):
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "qwen2"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "opt", "qwen2"])
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_other_architectures(stories, sentences, family, padding) -> None:
     model = tiny(family)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miscible.errors import DatasetError
-from miscible.probe.contract import MinimalPair
+from miscible.probe.dataset import MinimalPair
 from miscible.probe.folds import folds_of, groups_of
 
 

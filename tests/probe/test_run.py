@@ -13,9 +13,11 @@ import torch
 
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.probe.encode import Encoding, encode
-from miscible.probe.plan import Layout, ProbePlan
-from miscible.probe.rows import DatasetRows, macro_f1
-from miscible.probe.run import plan_encoding, probe_dataset, probe_model
+from miscible.probe.pair_rows import PairRows, macro_f1
+from miscible.probe.pairs import PairLayout
+from miscible.probe.plan import ProbePlan
+from miscible.probe.rows import Rows
+from miscible.probe.run import ProbeOptions, probe_model
 from probe.toy_data import dataset_of
 
 
@@ -34,19 +36,19 @@ def toy(pairs: int, leak: float, layers: int = 1, seed: int = 0):
     states[:pairs, :, 0] += leak
     dataset = dataset_of([(f"good {i}", f"bad {i}") for i in range(pairs)])
     good = np.arange(pairs)
-    return Layout.build(dataset), encoding_of(states), good, good + pairs
+    return PairLayout.build(dataset), encoding_of(states), good, good + pairs
 
 
-def probed(layout, encoding, good, bad, control=False, marks=()) -> DatasetRows:
-    rows = DatasetRows("m", layout, encoding, good, bad, marks)
-    rows.add_probes(control)
-    return rows
+def probed(layout, encoding, good, bad, control=False, marks=()) -> Rows:
+    held = PairRows("m", layout, encoding, good, bad, good, bad, marks)
+    held.add_probes(control)
+    return held.rows
 
 
-def preferred(layout, encoding, good, bad) -> DatasetRows:
-    rows = DatasetRows("m", layout, encoding, good, bad)
-    rows.add_preference()
-    return rows
+def preferred(layout, encoding, good, bad) -> Rows:
+    held = PairRows("m", layout, encoding, good, bad, good, bad)
+    held.add_preference()
+    return held.rows
 
 
 def test_random_labels_score_at_chance() -> None:
@@ -150,11 +152,22 @@ def test_rows_of_a_real_model(stories) -> None:
         assert row.low <= row.estimate <= row.high
     again = probe_model(stories, plan, name="tiny")
     assert again == found
-    alone = probe_dataset(stories, datasets[1], plan_encoding(stories, datasets[1]))
+    alone = probe_model(stories, ProbePlan.build(datasets[1:2], stories))
     expected = [row for row in found.scores if row.dataset == datasets[1].name]
     assert [row.estimate for row in alone.scores] == pytest.approx(
         [row.estimate for row in expected], abs=0.051
     )
+
+
+def test_words_and_controls_are_added_on_request(stories) -> None:
+    (dataset,) = open_datasets(["templates:en/subject_verb_agreement"], SourceOptions(limit=20))
+    found = probe_model(
+        stories, ProbePlan.build([dataset], stories), ProbeOptions([-1], control=True, words=True)
+    )
+    words = found.scores[-1]
+    assert words.metric == "bag_of_words_accuracy" and words.layer is None
+    assert words.estimate == 0.5  # a bag of words is the same for good and bad
+    assert not math.isnan(found.scores[0].selectivity)
 
 
 def test_waves_change_nothing(stories, monkeypatch) -> None:
@@ -175,5 +188,14 @@ def test_folds_depend_on_content_and_seed_alone() -> None:
     pairs = [(f"good {word}", f"bad {word}") for word in words]
     one, renamed = dataset_of(pairs), dataset_of(pairs, "renamed")
     assert one.key == renamed.key
-    np.testing.assert_array_equal(Layout.build(one).folds, Layout.build(renamed).folds)
-    assert (Layout.build(one).folds != Layout.build(one, seed=1).folds).any()
+    np.testing.assert_array_equal(PairLayout.build(one).folds, PairLayout.build(renamed).folds)
+    assert (PairLayout.build(one).folds != PairLayout.build(one, seed=1).folds).any()
+
+
+def test_a_data_set_that_cannot_be_divided_fails_alone(stories) -> None:
+    (sound,) = open_datasets(["templates:en/subject_verb_agreement"], SourceOptions(limit=20))
+    small = dataset_of([("A good one.", "A bad one.")], "small")
+    found = probe_model(stories, ProbePlan.build([small, sound], stories))
+    assert [failure.step for failure in found.failures] == ["probe small"]
+    assert "at least 3" in found.failures[0].error
+    assert {row.dataset for row in found.scores} == {sound.name}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from miscible.probe.contract import MinimalPair, ProbeDataset
+from miscible.probe.dataset import MinimalPair, ProbeDataset
 
 
 def dataset_of(sentences: list[tuple[str, str]], name: str = "toy") -> ProbeDataset:
     """A data set of pairs (good, bad)."""
     pairs = tuple(MinimalPair(str(i), good, bad) for i, (good, bad) in enumerate(sentences))
-    return ProbeDataset(name, "toy", "syntax", "en", pairs)
+    return ProbeDataset.of_pairs(name, "toy", "syntax", "en", pairs)

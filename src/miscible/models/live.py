@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+RANDOM_WEIGHTS = "random weights"
+"""Name of a model that was never trained."""
 
 
 class LiveModel:
@@ -110,6 +112,25 @@ class LiveModel:
                 elif not target.data.cpu().equal(tensor.cpu()):
                     raise _untied(checkpoint, twin, name)
         self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
+
+    def randomise(self, seed: int) -> None:
+        """Fill the model with the random weights that training starts from: a control for probes.
+
+        Raises:
+            IncompatibleModelsError: if the architecture cannot be built from its config alone.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(seed)
+            fresh = AutoModelForCausalLM.from_config(self.model.config, dtype=torch.float32)
+        self.fingerprint = ""
+        places = self.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in fresh.state_dict().items():
+                places[name].copy_(tensor)
+        self.name, self.fingerprint = RANDOM_WEIGHTS, f"random:{seed}"
 
 
 def parse_dtype(name: str) -> torch.dtype:

@@ -1,15 +1,15 @@
-"""Which minimal pairs belong together, and in which fold they are test items."""
+"""Which examples belong together, and in which fold they are test items."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from miscible.errors import DatasetError
-from miscible.probe.contract import MinimalPair
+from miscible.probe.dataset import MinimalPair
 
 MIN_FOLDS = 3
 """One to test on, one to choose the penalty on, one to train on."""
@@ -21,7 +21,18 @@ def groups_of(pairs: Sequence[MinimalPair]) -> npt.NDArray[np.int64]:
     Pairs are in one group if they state the same `MinimalPair.group` or share a sentence, directly
     or through other pairs: a sentence in both train and test would be a leak.
     """
-    parent = list(range(len(pairs)))
+    return joined_groups(
+        [
+            [("sentence", pair.good), ("sentence", pair.bad)]
+            + ([("group", pair.group)] if pair.group else [])
+            for pair in pairs
+        ]
+    )
+
+
+def joined_groups(links: Sequence[Iterable[Hashable]]) -> npt.NDArray[np.int64]:
+    """Return the group of each item: items that share a link, directly or not, are in one."""
+    parent = list(range(len(links)))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -29,15 +40,12 @@ def groups_of(pairs: Sequence[MinimalPair]) -> npt.NDArray[np.int64]:
             index = parent[index]
         return index
 
-    first: dict[tuple[str, str], int] = {}
-    for index, pair in enumerate(pairs):
-        links = [("sentence", pair.good), ("sentence", pair.bad)]
-        if pair.group:
-            links.append(("group", pair.group))
-        for link in links:
+    first: dict[Hashable, int] = {}
+    for index, held in enumerate(links):
+        for link in held:
             parent[root(index)] = root(first.setdefault(link, index))
     numbers: dict[int, int] = {}
-    found = [numbers.setdefault(root(index), len(numbers)) for index in range(len(pairs))]
+    found = [numbers.setdefault(root(index), len(numbers)) for index in range(len(links))]
     return np.asarray(found, dtype=np.int64)
 
 

@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from miscible.keys import content_key
-from miscible.probe.contract import ProbeDataset
-from miscible.probe.folds import folds_of, groups_of
-from miscible.probe.tokens import EncodingPlan
+from miscible.errors import DatasetError
+from miscible.probe.dataset import Example, ProbeDataset, Span, Text
+from miscible.probe.pairs import PairLayout
+from miscible.probe.tasks import TaskLayout
+from miscible.probe.tokens import EncodingPlan, Read
 
 if TYPE_CHECKING:
     from miscible.models.live import LiveModel
 
-DEFAULT_FOLDS = 5
-
 MAX_STATES_BYTES = 2**30
 """Pooled states that are held at a time; data sets beyond it are encoded in a later wave."""
 
-
-@dataclass(frozen=True)
-class Layout:
-    """A data set laid out for cross-fitting, by its content and the study's seed alone.
-
-    Attributes:
-        dataset: the pairs.
-        groups, folds: of each pair, [pairs].
-        orientations: for each pair, whether a control task calls the good sentence good, [pairs].
-        seed: for bootstrap resamples.
-    """
-
-    dataset: ProbeDataset
-    groups: npt.NDArray[np.int64]
-    folds: npt.NDArray[np.int64]
-    orientations: npt.NDArray[np.bool_]
-    seed: int
-
-    @classmethod
-    def build(cls, dataset: ProbeDataset, folds: int = DEFAULT_FOLDS, seed: int = 0) -> Layout:
-        """Lay out *dataset*; raises `DatasetError` if it has too few unrelated pairs."""
-
-        def derived(purpose: str) -> int:
-            return int(content_key(data=dataset.key, seed=seed, purpose=purpose), 16)
-
-        groups = groups_of(dataset.pairs)
-        draws = np.random.default_rng(derived("control")).random(len(groups))
-        return cls(
-            dataset,
-            groups,
-            folds_of(groups, folds, derived("folds"), dataset.name),
-            draws < 0.5,
-            derived("bootstrap"),
-        )
+Layout: TypeAlias = PairLayout | TaskLayout
 
 
 @dataclass(frozen=True)
@@ -64,11 +29,42 @@ class Wave:
 
     Attributes:
         layouts: the data sets.
-        encoding: their distinct texts.
+        encoding: their distinct texts and what is pooled of them.
+        refused: data sets that no probe can be fitted to, by name, with the reason.
     """
 
     layouts: tuple[Layout, ...]
     encoding: EncodingPlan
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        datasets: Sequence[ProbeDataset],
+        live: LiveModel,
+        *,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        padding: Literal["right", "left"] = "right",
+    ) -> Wave:
+        """Tokenise and lay out data sets; see `ProbePlan.build`."""
+        encoding = EncodingPlan.build(
+            [text for dataset in datasets for text in dataset.texts],
+            live.tokenizer,
+            live.model.config,
+            reads=[read for dataset in datasets for read in reads_of(dataset)],
+            scored={text for dataset in datasets if dataset.pairs for text in dataset.texts},
+            batch_tokens=batch_tokens,
+            padding=padding,
+        )
+        layouts: list[Layout] = []
+        refused: dict[str, str] = {}
+        for dataset in datasets:
+            try:
+                layouts.append(_laid_out(dataset, encoding, seed))
+            except DatasetError as error:
+                refused[dataset.name] = str(error)
+        return cls(tuple(layouts), encoding, refused)
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class ProbePlan:
         datasets: Sequence[ProbeDataset],
         live: LiveModel,
         *,
-        folds: int = DEFAULT_FOLDS,
         seed: int = 0,
         batch_tokens: int | None = None,
         padding: Literal["right", "left"] = "right",
@@ -97,40 +92,55 @@ class ProbePlan:
         Args:
             datasets: with distinct names.
             live: any model of the sweep.
-            folds: test folds; pairs of one group are never split.
             seed: of folds, control labels and resamples, together with each data set's content.
             batch_tokens, padding: see `EncodingPlan.build`.
 
         Raises:
-            DatasetError: a data set has too few unrelated pairs, or a text without tokens.
-            IncompatibleModelsError: the tokenizer has no prefix token.
+            DatasetError: a text without tokens.
+            IncompatibleModelsError: the tokenizer has no prefix token, or does not tell characters.
         """
         config = live.model.config.get_text_config()
-        text_bytes = 4 * config.hidden_size * (config.num_hidden_layers + 1)
-        waves = [
-            Wave(
-                tuple(Layout.build(dataset, folds, seed) for dataset in part),
-                EncodingPlan.build(
-                    [text for dataset in part for text in dataset.texts],
-                    live.tokenizer,
-                    live.model.config,
-                    batch_tokens=batch_tokens,
-                    padding=padding,
-                ),
+        read_bytes = 4 * config.hidden_size * (config.num_hidden_layers + 1)
+        return cls(
+            tuple(
+                Wave.build(part, live, seed=seed, batch_tokens=batch_tokens, padding=padding)
+                for part in _parts(datasets, MAX_STATES_BYTES // read_bytes)
             )
-            for part in _parts(datasets, MAX_STATES_BYTES // text_bytes)
-        ]
-        return cls(tuple(waves))
+        )
 
 
-def _parts(datasets: Sequence[ProbeDataset], most_texts: int) -> list[list[ProbeDataset]]:
+def read_of(span: Span, texts: Sequence[Text]) -> Read:
+    """Return what is read for a span."""
+    return Read(texts[span.text], span.sentence, span.start, span.stop)
+
+
+def reads_of(dataset: ProbeDataset) -> list[Read]:
+    """Return the distinct reads of a data set's examples."""
+    spans = (span for example in dataset.examples for part in example.inputs for span in part)
+    return list(dict.fromkeys(read_of(span, dataset.texts) for span in spans))
+
+
+def _laid_out(dataset: ProbeDataset, encoding: EncodingPlan, seed: int) -> Layout:
+    if dataset.pairs:
+        return PairLayout.build(dataset, seed=seed)
+    missing = encoding.missing
+
+    def readable(example: Example) -> bool:
+        spans = [read_of(span, dataset.texts) for part in example.inputs for span in part]
+        return not missing[encoding.rows(spans)].any()
+
+    kept = np.fromiter(map(readable, dataset.examples), bool, len(dataset.examples))
+    return TaskLayout.build(dataset, kept, seed)
+
+
+def _parts(datasets: Sequence[ProbeDataset], most_reads: int) -> list[list[ProbeDataset]]:
     parts: list[list[ProbeDataset]] = []
-    held = 0
+    held: set[Read] = set()
     for dataset in datasets:
-        texts = 2 * len(dataset.pairs)
-        if not parts or held + texts > most_texts:
+        wanted = held | set(reads_of(dataset))
+        if not parts or len(wanted) > most_reads:
             parts.append([])
-            held = 0
+            wanted = set(reads_of(dataset))
         parts[-1].append(dataset)
-        held += texts
+        held = wanted
     return parts

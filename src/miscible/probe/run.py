@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from miscible.probe.contract import ProbeDataset
+import numpy as np
+import numpy.typing as npt
+
+from miscible.probe.cache import StateCache
 from miscible.probe.encode import Encoding, encode
-from miscible.probe.plan import Layout, ProbePlan
-from miscible.probe.rows import DatasetRows
-from miscible.probe.tokens import EncodingPlan
+from miscible.probe.pair_rows import PairRows
+from miscible.probe.pairs import PairLayout
+from miscible.probe.plan import Layout, ProbePlan, Wave, read_of
+from miscible.probe.rows import Rows
+from miscible.probe.task_rows import TaskRows
+from miscible.probe.tasks import TaskLayout
+from miscible.probe.tokens import EncodingPlan, Read
 from miscible.progress import task
 from miscible.records import FailureRow, ItemRow, ScoreRow
 
 if TYPE_CHECKING:
     from miscible.models.live import LiveModel
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """What is fitted.
+
+    Attributes:
+        layers: "all", or indices (see `miscible.records.EMBEDDING_LAYER`; -1 is the last).
+        control: also fit each probe on control labels (Hewitt and Liang, arXiv 1909.03368) and
+            report the difference as selectivity.
+        words: also score a probe on bags of words.
+    """
+
+    layers: Sequence[int] | str = "all"
+    control: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,9 +48,11 @@ class Probing:
     """What probing one model gave.
 
     Attributes:
-        scores: ``probe_accuracy`` and ``probe_macro_f1`` for each data set and layer,
-            ``preference`` and ``preference_margin`` for each data set.
-        items: one row a pair for each of these, except for macro-F1, which is no mean over items.
+        scores: for each data set and layer ``probe_accuracy`` and ``probe_macro_f1``, or
+            ``probe_pearson``; for each data set of minimal pairs ``preference`` and
+            ``preference_margin``.
+        items: one row an item (a pair, an example) for each of these, except for macro-F1, which is
+            no mean over items.
         failures: data sets and layers whose activations are not finite.
     """
 
@@ -37,88 +64,94 @@ class Probing:
 def probe_model(
     live: LiveModel,
     plan: ProbePlan,
+    options: ProbeOptions | None = None,
     *,
-    layers: Sequence[int] | str = "all",
-    control: bool = False,
     name: str | None = None,
+    cache: StateCache | None = None,
 ) -> Probing:
     """Probe the weights that *live* holds now.
 
     Args:
         live: model with the tokenizer of *plan*.
         plan: data sets, folds and tokens.
-        layers: "all", or indices (see `miscible.records.EMBEDDING_LAYER`; -1 is the last).
-        control: also fit each probe on control labels (a random orientation of each pair, Hewitt
-            and Liang, arXiv 1909.03368) and report the difference as selectivity.
+        options: what is fitted.
         name: of the model in the rows; by default the checkpoint's.
+        cache: states that were computed before, and to which new ones are added.
 
     Raises:
         IncompatibleModelsError: another tokenizer than the plan's, or an architecture whose blocks
             cannot be found.
         MiscibleError: a layer that the model does not have.
     """
-    model = live.name if name is None else name
-    found: list[DatasetRows] = []
+    options = options or ProbeOptions()
+    found: list[Rows] = []
     for wave in plan.waves:
-        encoding = encode(live, wave.encoding, layers)
-        with task("fit probes", len(wave.layouts)) as advance:
-            for layout in wave.layouts:
-                found.append(_dataset_rows(model, layout, wave.encoding, encoding, control))
-                advance(1)
-    return _probing(found)
+        encoding = encode(live, wave.encoding, options.layers, cache)
+        found += probe_wave(live, wave, encoding, options, name)
+    probing = probing_of(found)
+    refused = [item for wave in plan.waves for item in wave.refused.items()]
+    failures = [FailureRow(name or live.name, f"probe {held}", why) for held, why in refused]
+    return replace(probing, failures=(*failures, *probing.failures))
 
 
-def plan_encoding(
-    live: LiveModel, dataset: ProbeDataset, batch_tokens: int | None = None
-) -> EncodingPlan:
-    """Tokenise one data set for `probe_dataset`; see `EncodingPlan.build`."""
-    return EncodingPlan.build(
-        dataset.texts, live.tokenizer, live.model.config, batch_tokens=batch_tokens
-    )
+def probe_wave(
+    live: LiveModel, wave: Wave, encoding: Encoding, options: ProbeOptions, name: str | None = None
+) -> list[Rows]:
+    """Return the rows of the data sets of one wave, from what the model makes of it."""
+    model = live.name if name is None else name
+    found: list[Rows] = []
+    with task("fit probes", len(wave.layouts)) as advance:
+        for layout in wave.layouts:
+            found.append(layout_rows(model, layout, wave.encoding, encoding, options))
+            advance(1)
+    return found
 
 
-def probe_dataset(
-    live: LiveModel,
-    dataset: ProbeDataset,
-    texts: EncodingPlan,
-    *,
-    layers: Sequence[int] | str = "all",
-    seed: int = 0,
-    control: bool = False,
-) -> Probing:
-    """Probe one data set: `probe_model` for a study, which stores each data set as it is done.
-
-    Args:
-        live: model with the tokenizer of *texts*.
-        dataset: the pairs.
-        texts: from `plan_encoding`, kept while weights are swapped.
-        layers, control: see `probe_model`.
-        seed: of folds, control labels and resamples, together with the data set's content.
-    """
-    layout = Layout.build(dataset, seed=seed)
-    encoding = encode(live, texts, layers)
-    return _probing([_dataset_rows(live.name, layout, texts, encoding, control)])
-
-
-def _dataset_rows(
-    model: str, layout: Layout, texts: EncodingPlan, encoding: Encoding, control: bool
-) -> DatasetRows:
-    good = texts.indices(pair.good for pair in layout.dataset.pairs)
-    bad = texts.indices(pair.bad for pair in layout.dataset.pairs)
-    counted = {
-        "excluded": layout.dataset.excluded,
-        "truncated": int((texts.truncated[good] | texts.truncated[bad]).sum()),
-    }
-    marks = tuple(f"{mark}:{count}" for mark, count in counted.items() if count)
-    rows = DatasetRows(model, layout, encoding, good, bad, marks)
-    rows.add_probes(control)
-    rows.add_preference()
-    return rows
-
-
-def _probing(found: Sequence[DatasetRows]) -> Probing:
+def probing_of(found: Sequence[Rows]) -> Probing:
+    """Join the rows of several data sets."""
     return Probing(
         tuple(row for rows in found for row in rows.scores),
         tuple(row for rows in found for row in rows.items),
         tuple(row for rows in found for row in rows.failures),
     )
+
+
+def layout_rows(
+    model: str, layout: Layout, texts: EncodingPlan, encoding: Encoding, options: ProbeOptions
+) -> Rows:
+    """Return the rows of one data set, from what a model makes of its texts."""
+    counted = dict(layout.dataset.excluded)
+    rows: PairRows | TaskRows
+    if isinstance(layout, PairLayout):
+        pairs = layout.dataset.pairs
+        good, bad = (
+            texts.indices(getattr(pair, which) for pair in pairs) for which in ("good", "bad")
+        )
+        counted["truncated"] = int((texts.truncated[good] | texts.truncated[bad]).sum())
+        good_states, bad_states = (
+            texts.rows(Read(getattr(pair, which)) for pair in pairs) for which in ("good", "bad")
+        )
+        rows = PairRows(
+            model, layout, encoding, good, bad, good_states, bad_states, _marks(counted)
+        )
+    else:
+        counted["beyond_context"] = len(layout.dataset.examples) - len(layout.kept)
+        rows = TaskRows(model, layout, encoding, _reads(layout, texts), _marks(counted))
+    rows.add_probes(options.control)
+    if isinstance(rows, PairRows):
+        rows.add_preference()
+    if options.words:
+        rows.add_words()
+    return rows.rows
+
+
+def _reads(layout: TaskLayout, texts: EncodingPlan) -> list[list[Indices]]:
+    known = layout.dataset.texts
+    return [
+        [texts.rows(read_of(span, known) for span in part) for part in example.inputs]
+        for example in layout.examples
+    ]
+
+
+def _marks(counted: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"{mark}:{count}" for mark, count in counted.items() if count)
