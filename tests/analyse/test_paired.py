@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,8 +87,5 @@ def test_layers_are_reduced_as_asked() -> None:
 
 def test_a_study_without_items_has_no_differences() -> None:
     study = small_study()
-    bare = type(study)(
-        study.name, study.models, study.scores, study.items.iloc[:0], study.doses,
-        study.failures, study.provenance,
-    )  # fmt: skip
+    bare = replace(study, items=study.items.iloc[:0])
     assert paired_differences(bare).empty

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,7 +60,7 @@ def ranked_study(x: np.ndarray, y: np.ndarray, families: np.ndarray) -> StudyTab
     scores["layer"] = scores["layer"].astype("Int64")
     models = study.models.copy()
     models.loc[models["model"] != "a", "family"] = [f"f{code}" for code in families]
-    return StudyTables("ranked", models, scores, study.items, study.doses, study.failures, {})
+    return replace(study, models=models, scores=scores)
 
 
 @pytest.mark.parametrize("kinship", [0.0, 0.8])

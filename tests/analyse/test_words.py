@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from miscible.analyse.words import counted, listed, number, p_value, percent, with_interval
+from miscible.analyse.words import counted, listed, number, p_value, percent, spans, with_interval
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,9 @@ def test_lists_and_counts_read_as_english() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert (counted(1, "merge"), counted(2, "merge")) == ("1 merge", "2 merges")
+
+
+def test_layers_are_told_in_runs() -> None:
+    assert spans([7, 0, 5, 6, 4]) == "0, 4–7"
+    assert spans([3]) == "3"
+    assert spans([]) == "–"

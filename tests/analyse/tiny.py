@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from miscible.analyse import StudyTables
+from miscible.records import SimilarityRow
 
 ROLES = {"base": "base", "a": "parent", "b": "parent"}
 
@@ -86,5 +89,11 @@ def tiny_study(
         items=held,
         doses=pd.DataFrame(doses, columns=columns),
         failures=pd.DataFrame(columns=["model", "step", "error"]),
+        similarities=no_similarities(),
         provenance={},
     )
+
+
+def no_similarities() -> pd.DataFrame:
+    """Return an empty frame with the columns of similarities."""
+    return pd.DataFrame(columns=[field.name for field in fields(SimilarityRow)])

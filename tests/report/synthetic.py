@@ -10,16 +10,17 @@ import pandas as pd
 from scipy import stats
 
 from miscible.analyse import Analysis, Resampling, StudyTables, analyse
-
-BASE, FIRST, SECOND = "base", "math", "code"
-MERGES = {
-    "linear-0.25": ("linear", 0.25), "linear-0.5": ("linear", 0.5), "linear-0.75": ("linear", 0.75),
-    "slerp-0.3": ("slerp", 0.3), "slerp-0.7": ("slerp", 0.7),
-    "task_arithmetic-0.5": ("task_arithmetic", 0.5),
-    "ties-0.4": ("ties", 0.4), "ties-0.6": ("ties", 0.6),
-    "dare_ties-0.9": ("dare_ties", 0.9),
-}  # fmt: skip
-COLLAPSED = "dare_ties-0.9"
+from report.synthetic_internals import (
+    BASE,
+    COLLAPSED,
+    FIRST,
+    MERGES,
+    SECOND,
+    internals,
+    regression,
+    similarities,
+    with_controls,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,6 @@ TASKS = {
     "gsm8k": Task("exact_match", 0.10, 0.32, 0.12, {"task_arithmetic": -0.05}, 0.005),
     "blimp": Task("acc", 0.83, 0.82, 0.84, {}, 0.52, per_cluster=4),
 }
-PHENOMENA = {
-    "agreement": "syntax", "islands": "syntax", "npi licensing": "semantics", "tense": "morphology",
-}  # fmt: skip
 
 
 def synthetic_tables(
@@ -69,10 +67,11 @@ def synthetic_tables(
     kept = [_behaviour(name, task, models, share, items, rng) for name, task in TASKS.items()]
     if with_internals:
         for index in range(12):
-            kept.extend(_internals(index, models, share, layers, pairs, rng))
+            kept.extend(internals(index, models, share, layers, pairs, rng))
+        kept.append(regression(models, share, layers, pairs, rng))
     held = pd.concat(kept, ignore_index=True)
     held["layer"] = held["layer"].astype("Int64")
-    scores = _scores(held)
+    scores = with_controls(_scores(held))
     failures = pd.DataFrame(
         [{"model": "slerp-0.7", "step": "evaluate: gsm8k", "error": "out of memory"}]
     )
@@ -83,6 +82,7 @@ def synthetic_tables(
         items=held.drop(columns=["phenomenon", "competence"]),
         doses=doses,
         failures=failures,
+        similarities=similarities(models, share, layers if with_internals else 0),
         provenance=PROVENANCE,
     )
     return _renamed(tables, rename) if rename else tables
@@ -182,49 +182,6 @@ def _behaviour(
     return pd.concat(frames, ignore_index=True)
 
 
-def _internals(
-    index: int,
-    models: pd.DataFrame,
-    share: dict[str, float],
-    layers: int,
-    pairs: int,
-    rng: np.random.Generator,
-) -> list[pd.DataFrame]:
-    phenomenon = list(PHENOMENA)[index % 4]
-    name = f"{phenomenon.replace(' ', '_')}_{index // 4 + 1}"
-    depth = np.linspace(0, 1, layers)
-    bump = 0.58 + 0.3 * np.sin(np.pi * np.clip(depth * 1.1, 0, 1)) ** 0.7
-    difficulty = rng.normal(size=pairs)
-    frames = []
-    for model, family in zip(models["model"], models["family"], strict=True):
-        s = share.get(model, 0.5)
-        lift = 0.05 * (s if index % 2 else 1 - s) * (model != BASE) + 0.03 * (family == "ties")
-        truth = np.clip(bump + lift * depth + 0.02 * rng.normal(), 0.5, 0.97)
-        if model == COLLAPSED:
-            truth = 0.5 + 0.4 * (bump - 0.5) * (1 - depth)
-        for metric, means in (("probe_accuracy", truth), ("preference", truth[[-1]] - 0.05)):
-            noise = rng.normal(size=(len(means), pairs))
-            value = 0.85 * difficulty + 0.53 * noise < stats.norm.ppf(means)[:, None]
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "model": model,
-                        "domain": "internals",
-                        "dataset": name,
-                        "metric": metric,
-                        "item": np.tile([f"p{i}" for i in range(pairs)], len(means)),
-                        "cluster": np.tile([f"p{i}" for i in range(pairs)], len(means)),
-                        "value": value.ravel().astype(float),
-                        "weight": 1.0,
-                        "layer": np.repeat(np.arange(layers), pairs) if len(means) > 1 else None,
-                        "phenomenon": phenomenon,
-                        "competence": PHENOMENA[phenomenon],
-                    }
-                )
-            )
-    return frames
-
-
 def _scores(items: pd.DataFrame) -> pd.DataFrame:
     keys = ["model", "domain", "dataset", "metric", "layer", "phenomenon", "competence"]
     weighted = items.assign(weighted=items["value"] * items["weight"])
@@ -249,7 +206,9 @@ def _scores(items: pd.DataFrame) -> pd.DataFrame:
 
 def _renamed(tables: StudyTables, names: dict[str, str]) -> StudyTables:
     def rename(frame: pd.DataFrame) -> pd.DataFrame:
-        columns = [c for c in ("model", "parent", "family", "method", "dataset") if c in frame]
+        columns = [
+            c for c in ("model", "parent", "other", "family", "method", "dataset") if c in frame
+        ]
         return frame.assign(**{c: frame[c].replace(names) for c in columns})
 
     return StudyTables(
@@ -259,6 +218,7 @@ def _renamed(tables: StudyTables, names: dict[str, str]) -> StudyTables:
         items=rename(tables.items),
         doses=rename(tables.doses),
         failures=rename(tables.failures),
+        similarities=rename(tables.similarities),
         provenance=tables.provenance,
     )
 

@@ -112,8 +112,36 @@ def test_the_keyboard_shows_and_hides_a_model(browser: Browser, report: Path) ->
     visit.page.keyboard.press("Space")
     visit.page.wait_for_function(
         "n => document.querySelectorAll('#layers-0 .scatterlayer .trace').length === n",
-        arg=before + 1,
+        arg=before + 2,  # its curve, and its selectivity
     )
+
+
+def test_a_selector_shows_another_map_with_its_numbers(browser: Browser, report: Path) -> None:
+    visit = Visit(browser, report, viewport={"width": 1280, "height": 900})
+    chart = visit.page.locator("#difference-map")
+    rows = chart.locator(".ytick text")
+    assert rows.count() == 5
+    lists = visit.page.locator(".selectors[data-group=difference-maps] select")
+    lists.nth(2).select_option(label="data sets")
+    visit.page.wait_for_function(
+        "document.querySelectorAll('#difference-map .ytick text').length === 13"
+    )
+    lists.nth(0).select_option(label="slerp-0.7")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").bounding_box()
+    assert box
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    hover = chart.locator(".hoverlayer .hovertext")
+    hover.wait_for()
+    text = hover.text_content()
+    assert text
+    assert "layer 2" in text
+    assert "40 items" in text
+    lists = visit.page.locator(".selectors[data-group=similarity-charts] select")
+    lists.select_option(label="linear-0.25 with code")
+    title = visit.page.locator("#cka-map .ytitle")
+    title.get_by_text("layer of linear-0.25").wait_for(state="attached")
+    assert visit.complaints == []
 
 
 def test_hostile_names_stay_text(browser: Browser, tmp_path: Path) -> None:

@@ -64,13 +64,33 @@ def figures(html: str) -> dict[str, dict[str, Any]]:
     return held
 
 
+ALWAYS = {"verdicts", "scores", "dose", "layers", "pairs", "ranks", "weights", "provenance"}
+"""Sections of every report; those about internals are there if there is something to show."""
+
+
+def sections(page: Outline) -> set[str]:
+    return {str(attrs["id"]) for attrs in page.all("section")}
+
+
+def drawn(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what Plotly gets: the figure, or all its views."""
+    views = figure.get("views")
+    if not views:
+        return [figure]
+    return [
+        {"data": view["data"], "layout": figure["layout"] | view["layout"]}
+        for view in views.values()
+    ]
+
+
 def test_the_verdicts_come_first_and_all_sections_are_there(page: Outline) -> None:
-    sections = [attrs["id"] for attrs in page.all("section")]
-    assert sections == [
-        "verdicts", "scores", "dose", "layers", "pairs", "ranks", "weights", "provenance",
+    found = [attrs["id"] for attrs in page.all("section")]
+    assert found == [
+        "verdicts", "scores", "dose", "competences", "layers", "differences", "similarity",
+        "pairs", "ranks", "weights", "provenance",
     ]  # fmt: skip
     linked = {attrs["href"] for attrs in page.all("a")}
-    assert linked == {f"#{section}" for section in sections}
+    assert linked == {f"#{section}" for section in found}
 
 
 def test_the_page_is_one_small_file_with_plotly_once(html: str) -> None:
@@ -110,15 +130,34 @@ def test_figures_are_what_plotly_accepts(html: str) -> None:
     import plotly.graph_objects as go
 
     for figure in figures(html).values():
-        text = re.sub(r"var\(--[\w-]+\)", "#123456", json.dumps(figure))
-        go.Figure(json.loads(text))
+        for shown in drawn(figure):
+            text = re.sub(r"var\(--[\w-]+\)", "#123456", json.dumps(shown))
+            go.Figure(json.loads(text))
 
 
 def test_margins_are_fixed(html: str) -> None:
     for figure in figures(html).values():
-        layout = figure["layout"]
-        assert layout["margin"]["autoexpand"] is False
-        assert not any(layout[name].get("automargin") for name in ("xaxis", "yaxis"))
+        for shown in drawn(figure):
+            layout = shown["layout"]
+            assert layout["margin"]["autoexpand"] is False
+            assert not any(layout[name].get("automargin") for name in ("xaxis", "yaxis"))
+
+
+def test_numbers_are_cut_to_what_a_screen_shows(html: str) -> None:
+    block = html[html.index('id="figures">') :]
+    block = block[: block.index("</script>")]
+    digits = re.findall(r"\d+\.\d+", re.sub(r'"[^"]*"', "", block))
+    assert len(digits) > 1000
+    assert max(len(number.replace(".", "").lstrip("0")) for number in digits) <= 5
+
+
+def test_every_choice_of_the_selectors_has_a_view(page: Outline, html: str) -> None:
+    held = figures(html)
+    for chart, choices in (("difference-map", 9 * 3 * 2), ("cka-map", 9 * 2)):
+        assert len(held[chart]["views"]) == choices
+    options = [attrs["value"] for attrs in page.all("option")]
+    assert len(options) == 9 + 3 + 2 + 18
+    assert len(page.all("select")) == 4
 
 
 def test_captions_say_that_data_sets_are_taken_as_independent(page: Outline) -> None:
@@ -136,12 +175,12 @@ def test_a_name_can_neither_close_a_script_nor_open_a_tag() -> None:
     assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert EVIL in page.text
     assert "49" not in re.findall(r"\{\{.*?\}\}|</script>(\d+)", page.text)
-    drawn = figures(html)
-    for figure in drawn.values():
-        for trace in figure["data"]:
+    held = [shown for figure in figures(html).values() for shown in drawn(figure)]
+    for shown in held:
+        for trace in shown["data"]:
             trace.pop("meta", None)  # the group's key; Plotly never shows it
-    assert "<img" not in json.dumps(drawn)
-    assert "&lt;img" in json.dumps(drawn)
+    assert "<img" not in json.dumps(held)
+    assert "&lt;img" in json.dumps(held)
 
 
 def test_the_file_replaces_an_old_one_whole(tmp_path: Path) -> None:
@@ -176,12 +215,32 @@ def test_a_study_that_lacks_something_still_has_a_report(lacking: str) -> None:
     study = small_study()
     bare = dataclasses.replace(study, **{lacking: getattr(study, lacking).iloc[:0]})
     page = Outline(render(bare, analyse(bare, QUICK)))
-    assert len(page.all("section")) == 8
+    assert sections(page) >= ALWAYS
+    assert "differences" in sections(page) or lacking == "items"
+
+
+def test_similarities_without_rows_have_no_section() -> None:
+    study = small_study()
+    bare = dataclasses.replace(study, similarities=study.similarities.iloc[:0])
+    page = Outline(render(bare, small_analysis()))
+    assert sections(page) == ALWAYS | {"competences", "differences"}
+    assert "#similarity" not in {attrs["href"] for attrs in page.all("a")}
+
+
+def test_bags_of_words_are_a_line_and_never_a_model(page: Outline, html: str) -> None:
+    assert "the dashed one the same probe on bags of words" in page.text
+    held = figures(html)
+    hover = [trace["text"][0] for trace in held["layers-0"]["data"] if trace.get("text")]
+    assert "bags of words: 0.61" in hover
+    for name, figure in held.items():
+        if name.startswith(("preference", "ranks")):
+            assert "bag" not in json.dumps(figure), name
 
 
 def test_behaviour_alone_is_enough() -> None:
     study = synthetic_tables(with_internals=False, items=60)
     html = render(study, analyse(study, QUICK))
+    assert sections(Outline(html)) == ALWAYS
     assert "No layer was probed." in html
     assert "Behaviour and internals were not both measured." in html
 
@@ -191,7 +250,7 @@ def test_other_numbers_of_parents_and_no_base() -> None:
     for roles in ({"code": "merge"}, {"base": "merge"}, {"ties-0.4": "parent"}):
         role = study.models["model"].map(roles).fillna(study.models["role"])
         other = dataclasses.replace(study, models=study.models.assign(role=role))
-        assert len(Outline(render(other, analyse(other, QUICK))).all("section")) == 8
+        assert sections(Outline(render(other, analyse(other, QUICK)))) >= ALWAYS
 
 
 def test_failures_and_exclusions_are_shown(page: Outline) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from miscible.analyse.collapse import collapsed_merges
+from miscible.analyse.competences import CompetenceScores, competence_scores
+from miscible.analyse.depth_maps import depth_maps
+from miscible.analyse.depth_profile import depth_profile
 from miscible.analyse.dose_response import dose_response
 from miscible.analyse.findings import findings
 from miscible.analyse.gain import retained_gains
@@ -20,6 +23,7 @@ from miscible.analyse.verdicts import MergeVerdict, verdicts
 
 __all__ = [
     "Analysis",
+    "CompetenceScores",
     "MergeVerdict",
     "Resampling",
     "Standing",
@@ -28,6 +32,9 @@ __all__ = [
     "analyse",
     "benjamini_hochberg",
     "collapsed_merges",
+    "competence_scores",
+    "depth_maps",
+    "depth_profile",
     "detectable_difference",
     "dose_response",
     "findings",

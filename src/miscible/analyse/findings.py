@@ -10,7 +10,15 @@ import pandas as pd
 
 from miscible.analyse.overall import Verdict
 from miscible.analyse.standing import Standing
-from miscible.analyse.words import counted, listed, metric_name, number, percent, with_interval
+from miscible.analyse.words import (
+    counted,
+    listed,
+    metric_name,
+    number,
+    percent,
+    spans,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -26,6 +34,7 @@ def findings(
         _tally(tables, analysis, merges),
         _standings(tables, analysis),
         _matched(tables, analysis),
+        _depths(tables, analysis),
         _collapsed(analysis),
         _correlations(analysis),
         _missing(tables),
@@ -102,6 +111,31 @@ def _matched(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
         f"methods hold after correction; the largest is {percent(float(share.max()))} of what lies "
         f"between all models: {first} is better than {second} on {row['dataset']} by {size_of} "
         f"{metric_name(row['metric'])}."
+    )
+
+
+def _depths(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
+    rows = analysis.maps[analysis.maps["reference"].isin(list(tables.parents))]
+    rows = rows[~rows["model"].isin(list(analysis.collapsed))]
+    if rows.empty:
+        return
+    better = (rows["difference"] > 0) == rows["higher_is_better"].astype(bool)
+    shown = rows[rows["q_value"] <= analysis.options.alpha].assign(better=better)
+    against = shown.groupby(["model", "unit", "metric", "better", "layer"])["reference"].nunique()
+    layers: dict[tuple[str, str, str, bool], list[int]] = {}
+    for *key, layer in against[against == len(tables.parents)].reset_index().to_numpy()[:, :5]:
+        layers.setdefault((*key,), []).append(int(layer))
+    every = tables.every_parent()
+    if not layers:
+        yield f"At no layer does a merge demonstrably hold more or less than {every}."
+        return
+    model, unit, _, more = most = max(layers, key=lambda key: len(layers[key]))
+    count = len({key[0] for key in layers})
+    merges = f"{count} of {counted(rows['model'].nunique(), 'merge')}"
+    where = f"{'layer' if len(layers[most]) == 1 else 'layers'} {spans(layers[most])}"
+    yield (
+        f"{merges} {'differs' if count == 1 else 'differ'} from {every} in what some layer holds; "
+        f"the most, {model}: {'more' if more else 'less'} of {unit} at {where}."
     )
 
 

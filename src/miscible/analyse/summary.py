@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from miscible.analyse.collapse import collapsed_merges
+from miscible.analyse.competences import CompetenceScores, competence_scores
+from miscible.analyse.depth_maps import depth_maps
+from miscible.analyse.depth_profile import depth_profile
 from miscible.analyse.dose_response import dose_response
 from miscible.analyse.gain import retained_gains
 from miscible.analyse.matched import methods_at_dose
@@ -38,6 +41,10 @@ class Analysis:
         doses: dose-response curves of behaviour (`dose_response.DosePoint`).
         inner_doses: the same curves of internals, the mean over layers.
         matched: methods at the same dose (`matched.MatchedRow`).
+        maps: merge minus parent by layer and phenomenon (`depth_maps.DepthRow`).
+        dataset_maps: the same by layer and data set.
+        profile: where along depth each family knows what (`depth_profile.ProfileRow`).
+        competences: mean scores and winning rates of all models.
         ranks: rank correlations of behaviour and internals (`ranks.RankRow`).
         collapsed: collapsed merges and why.
     """
@@ -53,6 +60,10 @@ class Analysis:
     doses: pd.DataFrame
     inner_doses: pd.DataFrame
     matched: pd.DataFrame
+    maps: pd.DataFrame
+    dataset_maps: pd.DataFrame
+    profile: pd.DataFrame
+    competences: CompetenceScores
     ranks: pd.DataFrame
     collapsed: dict[str, str]
 
@@ -61,7 +72,8 @@ def analyse(tables: StudyTables, options: Resampling | None = None) -> Analysis:
     """Run every analysis on a study; a study without some kind of row gives empty frames."""
     options = options or Resampling()
     behaviour = paired_differences(tables, domain="behaviour", layer="mean", options=options)
-    unit = chosen_unit(tables)
+    unit, collapsed = chosen_unit(tables), collapsed_merges(tables)
+    few = replace(options, resamples=min(options.resamples, 1000))
     return Analysis(
         options=options,
         unit=unit,
@@ -74,8 +86,12 @@ def analyse(tables: StudyTables, options: Resampling | None = None) -> Analysis:
         doses=dose_response(tables, options=options),
         inner_doses=dose_response(tables, domain="internals", options=_coarse(options)),
         matched=methods_at_dose(tables, options=options),
+        maps=depth_maps(tables, options=few),
+        dataset_maps=depth_maps(tables, unit="dataset", options=few),
+        profile=depth_profile(tables, collapsed=list(collapsed), options=few),
+        competences=competence_scores(tables, options=few),
         ranks=rank_correlations(tables, unit=unit, options=options),
-        collapsed=collapsed_merges(tables),
+        collapsed=collapsed,
     )
 
 

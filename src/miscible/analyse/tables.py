@@ -32,6 +32,7 @@ class StudyTables:
         items: columns of `records.ItemRow`.
         doses: columns of `records.DoseRow`: a row a merge and parent.
         failures: columns of `records.FailureRow`.
+        similarities: columns of `records.SimilarityRow`.
         provenance: versions, seed, dtype, device, options, seconds a step: plain nested data.
     """
 
@@ -41,11 +42,12 @@ class StudyTables:
     items: pd.DataFrame
     doses: pd.DataFrame
     failures: pd.DataFrame
+    similarities: pd.DataFrame
     provenance: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         # A column that holds only nulls comes back from a store without its type.
-        for name in ("models", "scores", "items", "doses", "failures"):
+        for name in ("models", "scores", "items", "similarities", "doses", "failures"):
             object.__setattr__(self, name, _typed(getattr(self, name)))
 
     @cached_property
@@ -120,6 +122,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         name: pd.to_numeric(frame[name]).astype(float) for name in NUMBERS if name in frame
     }
     columns |= {name: frame[name].fillna("").astype(str) for name in TEXTS if name in frame}
-    if "layer" in frame:
-        columns["layer"] = pd.to_numeric(frame["layer"]).astype("Int64")
+    for name in ("layer", "other_layer"):
+        if name in frame:
+            columns[name] = pd.to_numeric(frame[name]).astype("Int64")
     return frame.assign(**columns).reset_index(drop=True)

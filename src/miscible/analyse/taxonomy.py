@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 Unit: TypeAlias = Literal["dataset", "phenomenon", "competence"]
 
 REPEATED_BY = {"probe_macro_f1": "probe_accuracy"}
-"""Metrics that tell nothing that another one of the same data set does not tell."""
+"""Metrics that tell next to nothing that another one of the same data set does not tell."""
+
+WORDS = {f"probe_{score}": f"bag_of_words_{score}" for score in ("accuracy", "macro_f1", "pearson")}
+"""Metrics of a probe, and of the same probe on bags of words, which no model has touched."""
 
 
 def reduce_layers(scores: pd.DataFrame, choice: LayerChoice) -> pd.DataFrame:
@@ -80,18 +83,25 @@ def unit_names(scores: pd.DataFrame, unit: Unit) -> pd.Series:
     return named.where(named != "", scores["dataset"])
 
 
-def distinct_metrics(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return scores without metrics that repeat another of the same data set.
+def of_models(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return scores without those of bags of words: they are stored with every model, of none."""
+    return scores[~scores["metric"].isin(list(WORDS.values()))]
 
-    Minimal pairs have as many good sentences as bad ones, so the macro-F1 of a probe tells what its
-    accuracy tells; it stays in the rows, and stays out of charts and correlations.
+
+def distinct_metrics(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return scores of models without metrics that repeat another of the same data set.
+
+    The macro-F1 of a probe tells what its accuracy tells, the more so on minimal pairs, which have
+    as many good sentences as bad ones; it stays in the rows, and stays out of charts and
+    correlations.
     """
+    scores = of_models(scores)
     repeats = scores["metric"].map(REPEATED_BY)
     present = set(zip(scores["dataset"], scores["metric"], strict=True))
     kept = [
         (dataset, by) not in present for dataset, by in zip(scores["dataset"], repeats, strict=True)
     ]
-    return scores[kept]
+    return scores[np.array(kept, dtype=bool)]
 
 
 def chosen_unit(tables: StudyTables, most: int = 8) -> Unit:
@@ -100,3 +110,11 @@ def chosen_unit(tables: StudyTables, most: int = 8) -> Unit:
     if internals.empty or unit_names(internals, "phenomenon").nunique() <= most:
         return "phenomenon"
     return "competence"
+
+
+def unit_of_datasets(scores: pd.DataFrame, unit: Unit) -> dict[str, str]:
+    """Return the unit of each data set of internals."""
+    inside = scores[scores["domain"] == "internals"].drop_duplicates("dataset")
+    if unit == "dataset":
+        return {str(name): str(name) for name in inside["dataset"]}
+    return dict(zip(inside["dataset"], unit_names(inside, unit), strict=True))

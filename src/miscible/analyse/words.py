@@ -11,6 +11,9 @@ _METRICS = {
     "f1": "F1",
     "macro_f1": "macro-F1",
     "preference": "minimal-pair preference",
+    "probe_pearson": "probe Pearson r",
+    "cka": "CKA",
+    "lens_kl": "logit-lens KL",
 }
 
 
@@ -61,6 +64,17 @@ def listed(names: Iterable[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """Return ``1 merge`` or ``3 merges``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def spans(layers: Iterable[int]) -> str:
+    """Return layers as ``0, 4–7``; a dash for none."""
+    runs: list[list[int]] = []
+    for layer in sorted(int(layer) for layer in layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs) or "–"
 
 
 def _decimals(value: float, width: float) -> int:

@@ -33,6 +33,8 @@ class Chart:
         table: the same numbers as a table.
         height: in CSS pixels.
         narrowest: width in CSS pixels below which the chart scrolls inside its box.
+        views: figures among which the group's selectors choose, by the chosen values joined by
+            spaces; a view's layout adds to that of *figure*, whose own data is then empty.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Chart:
     table: Table
     height: int = HEIGHT
     narrowest: int = 0
+    views: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,27 @@ class Style:
 
 
 @dataclass(frozen=True)
+class Selector:
+    """A list of which one entry is shown.
+
+    Attributes:
+        label: what is chosen.
+        options: what is offered; their positions, as text, are the values. The first is shown.
+    """
+
+    label: str
+    options: Sequence[str]
+
+
+@dataclass(frozen=True)
 class ChartGroup:
-    """Charts that share a legend."""
+    """Charts that share a legend and selectors; *wide* ones take the whole width of the page."""
 
     id: str
     charts: Sequence[Chart]
     toggles: Sequence[Toggle] = field(default_factory=tuple)
+    selectors: Sequence[Selector] = field(default_factory=tuple)
+    wide: bool = False
 
 
 def color(name: str) -> str:
@@ -131,6 +149,15 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
         "fixedrange": True,
         **settings,
     }
+
+
+def layer_axis(
+    last: int, title: str = "layer (0 = embedding)", *, first: int = 0, **settings: Any
+) -> dict[str, Any]:
+    """Return an axis of layers *first* to *last* with whole numbers on it."""
+    step = next(step for step in (1, 2, 5, 10, 20, last) if last <= 8 * step)
+    ticks = list(range(0, last + 1, step))
+    return axis(title, tickvals=ticks, range=[first - 0.5, last + 0.5], **settings)
 
 
 def layout(

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +19,19 @@ from markupsafe import Markup
 
 from miscible.analyse import analyse, findings, verdicts
 from miscible.errors import StoreError
+from miscible.report.charts.competences import competence_charts
+from miscible.report.charts.difference_map import difference_maps
 from miscible.report.charts.dose import dose_charts
-from miscible.report.charts.layers import layer_charts, layers_that_differ
+from miscible.report.charts.layers import (
+    has_selectivity,
+    has_words,
+    layer_charts,
+    layers_that_differ,
+)
 from miscible.report.charts.preference import preference_charts
 from miscible.report.charts.ranks import rank_charts
+from miscible.report.charts.similarity import similarity_charts
+from miscible.report.internals_tables import aggregates_table, profile_table, uncounted
 from miscible.report.palette import Palette
 from miscible.report.provenance import (
     exclusions,
@@ -100,6 +110,9 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
     groups = {
         "dose": dose_charts(tables, analysis, palette, domain="behaviour"),
         "inner_dose": dose_charts(tables, analysis, palette, domain="internals"),
+        "competences": competence_charts(tables, analysis, palette),
+        "maps": difference_maps(tables, analysis, ranking),
+        "similarity": similarity_charts(tables, analysis, palette, ranking),
         "layers": layer_charts(tables, analysis, palette, ranking),
         "preference": preference_charts(tables, analysis, palette),
         "ranks": rank_charts(analysis),
@@ -125,6 +138,11 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         matched=matched_table(analysis),
         doses=doses_table(tables),
         depth=layers_that_differ(tables, analysis),
+        aggregates=aggregates_table(analysis, ranking, tables),
+        profile=profile_table(analysis),
+        uncounted=list(uncounted(analysis)),
+        has_words=has_words(tables),
+        has_selectivity=has_selectivity(tables),
         provenance=provenance_table(tables),
         models=models_table(tables),
         failures=failures_table(tables),
@@ -150,11 +168,27 @@ def figures_json(groups: Sequence[ChartGroup]) -> Markup:
     No model name can close the element or open a comment: ``<``, ``>`` and ``&`` are written as
     escapes of JSON.
     """
-    held = {chart.id: chart.figure for group in groups for chart in group.charts}
-    text = json.dumps(held, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    held = {
+        chart.id: {**chart.figure, **({"views": chart.views} if chart.views else {})}
+        for group in groups
+        for chart in group.charts
+    }
+    text = json.dumps(rounded(held), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704  escaped above
+
+
+def rounded(value: Any) -> Any:
+    """Return plain nested data with its numbers cut to the five digits that a screen can show."""
+    if isinstance(value, float):
+        short = float(f"{value:.5g}")
+        return int(short) if short.is_integer() else short
+    if isinstance(value, Mapping):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part) for part in value]
+    return value
 
 
 def _spans(analysis: Analysis) -> dict[str, Span]:

@@ -21,12 +21,19 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 class Palette:
-    """Styles of the models and families of a study."""
+    """Styles of the models and families of a study.
+
+    Attributes:
+        models, families: looks of lines and markers.
+        band: colours of the intervals of base and parents.
+        shades: colours of the intervals of all models.
+    """
 
     def __init__(self, tables: StudyTables) -> None:
         self.models: dict[str, Style] = {}
         self.families: dict[str, Style] = {}
         self.band: dict[str, str] = {}
+        self.shades: dict[str, str] = {}
         if tables.base is not None:
             self._keep(tables.base, Style(color("ink"), "dot", "x", 2.5), "ink")
         for i, parent in enumerate(tables.parents):
@@ -37,12 +44,14 @@ class Palette:
         for merge in tables.merges:
             of.setdefault(tables.family[merge], []).append(merge)
         for i, (family, merges) in enumerate(of.items()):
-            tint = color(FAMILY_SERIES[i % len(FAMILY_SERIES)])
+            series = FAMILY_SERIES[i % len(FAMILY_SERIES)]
+            tint = color(series)
             symbol = FAMILY_SYMBOLS[i % len(FAMILY_SYMBOLS)]
             self.families[family] = Style(tint, DASHES[i % len(DASHES)], symbol)
             for j, merge in enumerate(merges):
                 self.models[merge] = Style(tint, DASHES[(i + j) % len(DASHES)], symbol)
+                self.shades[merge] = color(f"{series}-band")
 
     def _keep(self, model: str, style: Style, series: str) -> None:
         self.models[model] = style
-        self.band[model] = color(f"{series}-band")
+        self.band[model] = self.shades[model] = color(f"{series}-band")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from miscible.analyse.taxonomy import distinct_metrics
 from miscible.analyse.words import counted, listed
 from miscible.report.table import Table, plain
 
@@ -57,9 +58,8 @@ def _exclusions(tables: StudyTables, analysis: Analysis) -> Iterator[str]:
     empty = int(tables.scores["estimate"].isna().sum()) if len(tables.scores) else 0
     yield f"{counted(empty, 'score')} without a value."
     if len(tables.scores):
-        flags = tables.scores["flags"].fillna("").astype(str)
-        inside = tables.scores["domain"] == "internals"
-        flat = int((inside & flags.str.contains("collapsed")).sum())
+        probes = distinct_metrics(tables.scores[tables.scores["domain"] == "internals"])
+        flat = int(probes["flags"].str.contains("collapsed").sum())
         yield f"{counted(flat, 'probe')} at the score of a constant predictor (flagged collapsed)."
     lost = [merge for merge in tables.merges if merge not in tables.dose]
     if lost:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from miscible.analyse.taxonomy import by_unit, distinct_metrics
+from miscible.analyse.taxonomy import WORDS, by_unit, distinct_metrics
 from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
+    HEIGHT,
     Chart,
     ChartGroup,
     Toggle,
@@ -18,6 +21,7 @@ from miscible.report.figure import (
     color,
     finite,
     label,
+    layer_axis,
     layout,
 )
 from miscible.report.table import Table, plain
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 SHOWN_AT_FIRST = 3
 """Merges whose curves are visible before the reader chooses."""
 
+STRIP = 90
+"""Pixels that selectivity takes below the curves."""
+
 
 def layer_charts(
     tables: StudyTables, analysis: Analysis, palette: Palette, ranking: Sequence[str]
@@ -43,17 +50,25 @@ def layer_charts(
         palette: looks of the models.
         ranking: merges, the best first: the first that have not collapsed are shown at first.
     """
-    rows = tables.scores[(tables.scores["domain"] == "internals") & tables.scores["layer"].notna()]
+    inside = tables.scores[tables.scores["domain"] == "internals"]
+    rows = distinct_metrics(inside[inside["layer"].notna()])
     if rows.empty:
         return ChartGroup("layer-charts", ())
-    rows = distinct_metrics(rows)
-    chance = by_unit(rows.assign(estimate=rows["baseline"]), analysis.unit)
-    curves = by_unit(rows, analysis.unit)
+    unit = analysis.unit
+    words = inside[inside["metric"].isin(list(WORDS.values()))]
+    trivial = _levels(by_unit(rows.assign(estimate=rows["baseline"]), unit))
+    lexical = _levels(by_unit(words, unit)) if len(words) else {}
+    bare = rows.assign(estimate=rows["selectivity"], low=np.nan, high=np.nan)
+    selective = dict(iter(by_unit(bare, unit).groupby(["metric", "unit"])))
     charts = []
-    for i, (key, held) in enumerate(curves.groupby(["metric", "unit"], sort=False)):
-        metric, unit = str(key[0]), str(key[1])
-        line = chance[(chance["metric"] == metric) & (chance["unit"] == unit)]["estimate"].mean()
-        charts.append(_panel(f"layers-{i}", unit, metric, held, float(line), palette))
+    for i, (key, held) in enumerate(by_unit(rows, unit).groupby(["metric", "unit"], sort=False)):
+        metric, name = str(key[0]), str(key[1])
+        levels = _Levels(
+            trivial.get((metric, name), np.nan),
+            lexical.get((WORDS.get(metric, ""), name), np.nan),
+        )
+        strip = selective[(metric, name)].dropna(subset=["estimate"])
+        charts.append(_panel(f"layers-{i}", name, metric, held, strip, levels, palette))
     present = set(rows["model"])
     alive = [merge for merge in ranking if merge not in analysis.collapsed][:SHOWN_AT_FIRST]
     fixed = [name for name in (tables.base, *tables.parents) if name in present]
@@ -69,6 +84,16 @@ def layer_charts(
             if trace.get("meta", {}).get("group") in hidden:
                 trace["visible"] = False
     return ChartGroup("layer-charts", charts, toggles)
+
+
+def has_words(tables: StudyTables) -> bool:
+    """Return whether bags of words were probed."""
+    return bool(tables.scores["metric"].isin(list(WORDS.values())).any())
+
+
+def has_selectivity(tables: StudyTables) -> bool:
+    """Return whether control labels were probed."""
+    return bool(tables.scores["selectivity"].notna().any())
 
 
 def layers_that_differ(tables: StudyTables, analysis: Analysis) -> Table | None:
@@ -98,30 +123,69 @@ def layers_that_differ(tables: StudyTables, analysis: Analysis) -> Table | None:
     return plain("Layers (of all probing data sets) at which a merge differs", heads, body)
 
 
+class _Levels(NamedTuple):
+    """What needs no layer: the constant predictor and bags of words; NaN for none."""
+
+    trivial: float
+    words: float
+
+
+def _levels(scores: pd.DataFrame) -> dict[Any, float]:
+    means = scores.groupby(["metric", "unit"])["estimate"].mean()
+    return {key: float(value) for key, value in means.items()}
+
+
 def _panel(
-    name: str, unit: str, metric: str, rows: pd.DataFrame, chance: float, palette: Palette
+    name: str,
+    unit: str,
+    metric: str,
+    rows: pd.DataFrame,
+    strip: pd.DataFrame,
+    levels: _Levels,
+    palette: Palette,
 ) -> Chart:
+    last = int(rows["layer"].max())
     data: list[dict[str, Any]] = []
+    for value, what, look in (
+        (levels.trivial, "trivial predictor", ("dot", "muted", 1.2)),
+        (levels.words, "bags of words", ("dash", "ink", 1.4)),
+    ):
+        if value == value:
+            data.append(_level(last, value, what, *look))
     for model, held in rows.groupby("model", sort=False):
         held = held.sort_values("layer")
         style = palette.models[str(model)]
         if model in palette.band:
             data.extend(_band(held, palette.band[str(model)]))
         data.append(_line(held, str(model), style))
-    last = int(rows["layer"].max())
-    if chance == chance:
-        data.insert(0, _chance(last, chance))
-    count = int(rows["datasets"].max())
-    x = axis("layer (0 = embedding)", range=[-0.5, last + 0.5], tickformat="d")
+    for model, held in strip.groupby("model", sort=False):
+        thin = replace(palette.models[str(model)], width=1.3)
+        data.append(_line(held.sort_values("layer"), str(model), thin) | {"yaxis": "y2"})
+    x = layer_axis(last)
     y = axis(metric_name(metric), tickformat="~g")
-    sets = averaged_over(count)
+    height = HEIGHT
+    more: dict[str, Any] = {}
+    if len(strip):
+        height += STRIP
+        part = STRIP / (height - 56)  # of what the margins leave
+        y |= {"domain": [part + 0.05, 1]}
+        x |= {"anchor": "y2"}
+        more["yaxis2"] = axis("selectivity", tickformat="~g", domain=[0, part - 0.05], nticks=4)
+        more["yaxis2"] |= {"anchor": "x", "zeroline": True, "zerolinecolor": color("axis")}
+    reference = f"; bags of words {number(levels.words)}" if levels.words == levels.words else ""
+    sets = averaged_over(int(rows["datasets"].max()))
     return Chart(
         id=name,
         title=unit,
-        caption=f"{metric_name(metric).capitalize()}, {sets}.",
-        figure={"data": data, "layout": layout(x, y)},
+        caption=f"{_capital(metric_name(metric))}, {sets}{reference}.",
+        figure={"data": data, "layout": layout(x, y, **more)},
         table=_table(rows, unit, metric),
+        height=height,
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _line(rows: pd.DataFrame, model: str, style: Style) -> dict[str, Any]:
@@ -154,14 +218,16 @@ def _band(rows: pd.DataFrame, tint: str) -> list[dict[str, Any]]:
     return [edge | {"y": finite(rows["low"])}, edge | fill | {"y": finite(rows["high"])}]
 
 
-def _chance(last: int, chance: float) -> dict[str, Any]:
+def _level(
+    last: int, value: float, what: str, dash: str, tint: str, thick: float
+) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
         "x": [-0.5, last + 0.5],
-        "y": [chance, chance],
-        "line": {"color": color("muted"), "dash": "dot", "width": 1.2},
-        "text": [f"trivial predictor: {number(chance)}"] * 2,
+        "y": [value, value],
+        "line": {"color": color(tint), "dash": dash, "width": thick},
+        "text": [f"{what}: {number(value)}"] * 2,
         "hoverinfo": "text",
     }
 

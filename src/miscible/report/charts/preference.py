@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from miscible.analyse.taxonomy import by_unit
+from miscible.analyse.taxonomy import by_unit, of_models
 from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
     Chart,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def preference_charts(tables: StudyTables, analysis: Analysis, palette: Palette) -> ChartGroup:
     """Return a panel of one row a model for each unit and metric of internals without layers."""
-    rows = tables.scores[(tables.scores["domain"] == "internals") & tables.scores["layer"].isna()]
+    inside = of_models(tables.scores[tables.scores["domain"] == "internals"])
+    rows = inside[inside["layer"].isna()]
     if rows.empty:
         return ChartGroup("preference-charts", ())
     chance = by_unit(rows.assign(estimate=rows["baseline"]), analysis.unit)

@@ -1,5 +1,5 @@
 // Draws every figure in the colours of the page's theme, and redraws it when the theme changes or
-// a reader shows or hides a model.
+// a reader shows or hides a model or chooses another view.
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -21,8 +21,19 @@
     return name ? theme.getPropertyValue(name[1]).trim() : value;
   }
 
+  function current(id) {
+    const { data, layout, views } = figures[id];
+    if (!views) return { data, layout };
+    const div = document.getElementById(id);
+    const group = div.closest(".charts").id;
+    const lists = document.querySelectorAll(`.selectors[data-group="${group}"] select`);
+    const view = views[Array.from(lists, (list) => list.value).join(" ")];
+    if (view.layout.height) div.style.height = `${view.layout.height}px`;
+    return { data: view.data, layout: { ...layout, ...view.layout } };
+  }
+
   function draw(id) {
-    const figure = themed(figures[id], getComputedStyle(root), false);
+    const figure = themed(current(id), getComputedStyle(root), false);
     return Plotly.react(document.getElementById(id), figure.data, figure.layout, config);
   }
 
@@ -49,6 +60,13 @@
   for (const legend of document.querySelectorAll(".legend")) {
     legend.addEventListener("change", (event) => {
       show(legend.dataset.group, event.target.value, event.target.checked);
+    });
+  }
+  for (const selectors of document.querySelectorAll(".selectors")) {
+    selectors.addEventListener("change", () => {
+      for (const div of document.getElementById(selectors.dataset.group).querySelectorAll(".plotly-graph-div")) {
+        if (figures[div.id].views) draw(div.id);
+      }
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
