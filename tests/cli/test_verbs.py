@@ -63,12 +63,12 @@ def test_study_from_plan_to_report(miscible: Callable[..., Any], tmp_path: Path)
     path = write_small_study(tmp_path, with_task=True)
     plan = miscible("study", "run", path, "--dry-run", "--format", "json")
     cost = json.loads(plan.out)["cost"]
-    assert (cost["steps"], cost["finished"]) == (15, 0)
+    assert (cost["steps"], cost["finished"]) == (21, 0)
     assert "linear 0.25" in miscible("study", "run", path, "--dry-run").out
     ran = miscible("study", "run", path, "--format", "json")
     assert ran.code == 0, ran.err
     summary = json.loads(ran.out)
-    assert (summary["done"], summary["failed"]) == (15, [])
+    assert (summary["done"], summary["failed"]) == (21, [])
     page = Path(summary["report"]).read_text()
     assert "small_bpb" in page
     states = json.loads(miscible("study", "status", path, "--format", "json").out)

@@ -35,7 +35,7 @@ def test_rows_of_a_whole_study(tmp_path: Path) -> None:
     study = open_small_study(tmp_path)
     summary = study.run()
     assert not summary.failed
-    assert summary.done == len(study.plan.steps) == 6 + 3
+    assert summary.done == len(study.plan.steps) == 6 + 3 + 6  # internals, doses, similarities
     scores = study.rows("score")
     assert set(scores["model"]) == {"base", "one", "two", "linear 0.25", "linear 0.75", "ties 0.5"}
     probes = scores[scores["metric"] == "probe_accuracy"]
@@ -46,6 +46,31 @@ def test_rows_of_a_whole_study(tmp_path: Path) -> None:
     assert doses.loc[("linear 0.25", "two"), "coefficient"] == pytest.approx(0.25, abs=1e-4)
     matched = doses["coefficient"].groupby("model").sum()
     assert matched["ties 0.5"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_every_model_is_compared_with_base_and_parents(tmp_path: Path) -> None:
+    study = open_small_study(tmp_path)
+    study.run()
+    rows = study.rows("similarity")
+    pairs = set(zip(rows["model"], rows["other"], strict=True))
+    models = ("base", "one", "two", "linear 0.25", "linear 0.75", "ties 0.5")
+    assert pairs == {(a, a) for a in models} | {
+        (a, b) for a in models for b in models[:3] if a != b
+    }
+    cka = rows[(rows["metric"] == "cka") & (rows["layer"] == rows["other_layer"])]
+    near = cka[(cka["model"] == "linear 0.25")].groupby("other")["estimate"].mean()
+    assert near["one"] > near["two"]  # three quarters of it are the first parent
+    assert set(rows["metric"]) == {
+        "cka", "norm_ratio", "cosine", "relative_distance", "effective_rank", "anisotropy",
+        "lens_kl",
+    }  # fmt: skip
+
+
+def test_no_comparison_where_none_is_wanted(tmp_path: Path) -> None:
+    pairs = {"datasets": [{"minimal_pairs": str(tmp_path / "pairs.jsonl")}], "similarity": 0}
+    study = open_small_study(tmp_path, internals=pairs)
+    assert study.run().done == 6 + 3
+    assert study.rows("similarity").empty
 
 
 def test_items_make_up_the_scores(tmp_path: Path) -> None:
@@ -66,7 +91,7 @@ def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
     study.run()
     again = Study.open(tmp_path / "study.yml")
     summary = again.run()
-    assert (summary.done, summary.reused) == (0, 9)
+    assert (summary.done, summary.reused) == (0, 15)
     pd.testing.assert_frame_equal(study.rows(), again.rows())
 
 
@@ -78,7 +103,7 @@ def test_changing_one_merge_recomputes_that_merge_alone(tmp_path: Path) -> None:
         merges=[{"method": "linear", "dose": [0.25, 0.6]}, {"method": "ties", "dose": 0.5}],
     )
     summary = changed.run()
-    assert (summary.done, summary.reused) == (2, 7)
+    assert (summary.done, summary.reused) == (3, 12)
     assert "linear 0.75" not in set(changed.rows()["model"])
 
 
@@ -90,15 +115,17 @@ def test_changing_a_parent_recomputes_it_and_its_merges(tmp_path: Path) -> None:
     tensors["model.norm.weight"] += 0.5
     save_file(tensors, weights, metadata={"format": "pt"})
     summary = Study.open(tmp_path / "study.yml").run()
-    assert (summary.done, summary.reused) == (1 + 6, 2)  # base and the other parent stay
+    # What is measured of the base and the other parent stays; all are compared with the parents.
+    assert (summary.done, summary.reused) == (1 + 6 + 6, 2)
 
 
-def test_renaming_a_parent_recomputes_only_doses(tmp_path: Path) -> None:
+def test_renaming_a_parent_recomputes_only_what_names_it(tmp_path: Path) -> None:
     study = open_small_study(tmp_path)
     study.run()
     renamed = edit(tmp_path / "study.yml", parents={"uno": "one", "two": "two"})
     summary = renamed.run()
-    assert summary.done == 3 + 1  # doses name parents; what is matched depends on them
+    # Doses and similarities name parents; what is matched depends on doses.
+    assert summary.done == 3 + 6 + 1
     assert "uno" in set(renamed.rows("score")["model"])
 
 

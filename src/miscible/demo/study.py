@@ -22,6 +22,7 @@ PARADIGMS = (
 )  # fmt: skip
 """Twelve of the built-in suite's paradigms, over four competences."""
 PROBING_PAIRS = 20
+COMPARED_TEXTS = 32
 GRAMMAR_PAIRS = 2  # of each paradigm, for the behaviour task
 ITEMS = {
     "demo_code_bpb": 10, "demo_english_bpb": 8, "demo_math_bpb": 12, "demo_math_choice": 12,
@@ -55,6 +56,7 @@ def demo_study(folder: Path) -> Study:
         "internals": {
             "datasets": [f"templates:en/{name}" for name in PARADIGMS],
             "limit": PROBING_PAIRS,
+            "similarity": COMPARED_TEXTS,
         },
     }
     path = folder / "study.yml"

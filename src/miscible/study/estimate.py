@@ -14,6 +14,8 @@ from miscible.study.plan import Plan, Step
 from miscible.study.spec import StudySpec
 from miscible.study.store import Store
 
+TOKENS_A_COMPARED_TEXT = 60
+"""A sentence, and the products with the output layer that a comparison takes."""
 CHARACTERS_PER_TOKEN = 4.0
 DOSE_ELEMENTS_PER_SECOND = 1e8
 RESIDENT_BYTES = 1.2e9
@@ -35,7 +37,7 @@ class Estimator:
         self._tokens_of_task = {task: held.tokens() for task, held in evaluators.items()}
         self._parameters = parameter_count(plan.base)
         self._parents = len(plan.parents)
-        self._pairs = {d.name: [(p.good, p.bad) for p in d.pairs] for d in plan.datasets}
+        self._texts = {d.name: d.texts for d in plan.datasets}
         self._measured: dict[tuple[str, str], list[float]] = defaultdict(list)
         for step in plan.steps:
             seconds = store.seconds(step.key)
@@ -61,8 +63,11 @@ class Estimator:
 
     def _tokens(self, step: Step) -> float:
         if step.kind == "internals":
-            characters = sum(len(good) + len(bad) for good, bad in self._pairs[step.subject])
+            characters = sum(len("".join(text)) for text in self._texts[step.subject])
             return characters / CHARACTERS_PER_TOKEN
+        if step.kind == "similarity":
+            internals = self._spec.internals
+            return TOKENS_A_COMPARED_TEXT * (internals.similarity if internals else 0)
         return self._tokens_of_task[step.subject]
 
 

@@ -27,11 +27,11 @@ from miscible.study.merges import PlannedMerge, plan_merges
 from miscible.study.spec import Behaviour, StudySpec
 
 if TYPE_CHECKING:
-    from miscible.probe.contract import ProbeDataset
+    from miscible.probe.dataset import ProbeDataset
 
-Kind = Literal["dose", "behaviour", "internals"]
+Kind = Literal["dose", "behaviour", "internals", "similarity"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval", "numpy")
-STEP_VERSION = 1
+STEP_VERSION = 2
 """Part of every key; raised when the same inputs would give other rows."""
 
 
@@ -188,8 +188,14 @@ class _MeasurementKeys:
         }  # fmt: skip
         tasks = spec.behaviour.tasks if spec.behaviour else []
         self.behaviour = {task: behaviour_options(spec, folder, task).key() for task in tasks}
-        layers = spec.internals.layers if spec.internals else "all"
-        self.internals = {d.name: content_key(pairs=d.key, layers=layers) for d in datasets}
+        asked = spec.internals.measured if spec.internals else {}
+        self.internals = {d.name: content_key(data=d.key, asked=asked) for d in datasets}
+        self.similarity = None
+        if spec.internals and spec.internals.similarity:
+            self.similarity = content_key(
+                data=[d.key for d in datasets], layers=spec.internals.layers,
+                texts=spec.internals.similarity,
+            )  # fmt: skip
 
     def key(self, kind: Kind, model: str, subject: str, content: object) -> str:
         return content_key(
@@ -216,6 +222,10 @@ def _with_steps(
         for subject, content_of in subjects.items():
             key = keys.key(kind, weights, subject, content_of)
             steps.append(Step(key, kind, model.name, subject))
+    if keys.similarity is not None:
+        others = {"base": base.fingerprint, "parents": dict(parents), "asked": keys.similarity}
+        key = keys.key("similarity", weights, "", others)
+        steps.append(Step(key, "similarity", model.name))
     return PlannedModel(
         model.name, model.role, model.family, model.method, model.dose, model.reference,
         model.checkpoint, model.merge, tuple(steps),

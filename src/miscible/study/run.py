@@ -24,7 +24,7 @@ from miscible.study.store import Store
 
 if TYPE_CHECKING:
     from miscible.evaluate.contract import Evaluator
-    from miscible.probe.tokens import EncodingPlan
+    from miscible.study.internals import Comparisons, Internals
 
 SMALLEST_DOSE = 1e-3
 """Total effective dose below which a merge cannot be scaled up to dose 1."""
@@ -66,7 +66,8 @@ class _Run:
         self.estimator = Estimator(spec, plan, store, self.evaluators)
         self.live: LiveModel | None = None
         self.runtime = ""
-        self.encodings: dict[str, EncodingPlan] = {}
+        self.internals: Internals | None = None
+        self.comparisons: Comparisons | None = None
 
     def run(self) -> RunSummary:
         pending = [step for step in self.plan.steps if not self.store.has(step.key)]
@@ -102,6 +103,8 @@ class _Run:
             doses, factor = self._doses(model)
             about["lambda"] = factor
             rows, fingerprint = [*doses], self._weights(model, factor).fingerprint
+        elif step.kind == "similarity":
+            rows, fingerprint = self._similarity(model)
         else:
             live = self._holding(model)
             fingerprint = live.fingerprint
@@ -138,7 +141,7 @@ class _Run:
             with task(f"load {model.name}"):
                 self.live = LiveModel.load(weights, dtype=self.spec.dtype, device=self.spec.device)
             self.runtime = runtime
-            self.encodings.clear()
+            self.internals = None
         elif self.live.fingerprint != weights.fingerprint:
             with task(f"swap in {model.name}"):
                 self.live.swap(weights)
@@ -150,21 +153,31 @@ class _Run:
         return [*found.scores, *found.items]
 
     def _internals(self, live: LiveModel, step: Step) -> list[Row]:
-        from miscible.probe.run import plan_encoding, probe_dataset
+        return self._prepared(live).measure(live, step.subject)
 
-        internals = self.spec.internals
-        assert internals is not None
-        dataset = next(d for d in self.plan.datasets if d.name == step.subject)
-        if step.subject not in self.encodings:
-            self.encodings[step.subject] = plan_encoding(live, dataset, internals.batch_tokens)
-        found = probe_dataset(
-            live,
-            dataset,
-            self.encodings[step.subject],
-            layers=internals.layers,
-            seed=self.spec.seed,
-        )
-        return [*found.scores, *found.items, *found.failures]
+    def _similarity(self, model: PlannedModel) -> tuple[list[Row], str]:
+        from miscible.study.internals import Comparisons
+
+        if self.comparisons is None:
+            self.comparisons = Comparisons(
+                self.spec, self.folder, self.plan.datasets, self._holding(model)
+            )
+        references = [m for m in self.plan.models if m.role != "merge" and m.name != model.name]
+        for reference in references:
+            if not self.comparisons.remembers(reference.checkpoint.fingerprint):
+                self.comparisons.remember(self._holding(reference))
+        live = self._holding(model)
+        others = [(each.name, each.checkpoint.fingerprint) for each in references]
+        return self.comparisons.compare(live, others), live.fingerprint
+
+    def _prepared(self, live: LiveModel) -> Internals:
+        from miscible.study.internals import Internals
+
+        if self.internals is None:
+            # Of all data sets, finished or not: batches, and with them the last digits, are the
+            # same whenever the study is stopped.
+            self.internals = Internals(self.spec, self.folder, self.plan.datasets, live)
+        return self.internals
 
     def _provenance(self, step: Step, fingerprint: str, seconds: float) -> Provenance:
         libraries = " ".join(f"{name}=={number}" for name, number in library_versions().items())

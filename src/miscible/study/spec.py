@@ -92,13 +92,31 @@ class Internals(Strict):
     Attributes:
         datasets: sources, as ``templates`` or ``minimal_pairs: PATH``.
         layers: ``all`` or a list; negative numbers count from the last.
-        limit: most pairs of one data set.
+        limit: most examples (pairs) of one data set.
+        control: whether probes are also fitted to control labels, for selectivity.
+        words: whether bags of words are scored too.
+        similarity: number of texts on which each model is compared with the base and the parents
+            without probes (CKA, drift, logit lens); 0 for none.
+        batch_tokens: most tokens of a forward pass.
+        cache: folder of states that models gave before; other studies may share it.
     """
 
     datasets: list[str] = Field(min_length=1)
     layers: Literal["all"] | list[int] = "all"
     limit: int | None = Field(None, ge=1)
+    control: bool = False
+    words: bool = False
+    similarity: int = Field(128, ge=0, le=4096)
     batch_tokens: int | None = Field(None, ge=1)
+    cache: str | None = None
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What results depend on, beside the data."""
+        return {
+            "layers": self.layers, "control": self.control, "words": self.words,
+            "rounded": self.cache is not None,
+        }  # fmt: skip
 
     @field_validator("datasets", mode="before")
     @classmethod

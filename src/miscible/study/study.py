@@ -140,6 +140,7 @@ class Study:
             models=pd.DataFrame([self._describe(model) for model in self.plan.models]),
             scores=self.rows("score"),
             items=self.rows("item"),
+            similarities=self.rows("similarity"),
             doses=self.rows("dose"),
             failures=pd.concat([to_frame(failed), within]) if failed else within,
             provenance=self.provenance(),
