@@ -55,12 +55,14 @@ def timed(
     Args:
         command: program and arguments.
         limit: seconds after which it is killed, 0 for none.
-        environment: in addition to a copy of this process's, without OMP_NUM_THREADS.
+        environment: in addition to a copy of this process's, without OMP_NUM_THREADS, and without
+            what keeps Python from storing bytecode, which an installed program has.
 
     Raises:
         FailedError: if its exit code is not 0.
     """
-    held = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    left_out = ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
+    held = {name: value for name, value in os.environ.items() if name not in left_out}
     load = os.getloadavg()[0]
     with tempfile.NamedTemporaryFile() as log:
         launcher = [sys.executable, "-S", "-E", "-c", _LAUNCHER, log.name, str(limit)]

@@ -1,86 +1,127 @@
-"""What probing costs beside the bare forward pass, in CPU time of this process.
+"""What probing costs beside the bare forward passes, in CPU time of this process.
 
-python benchmarks/probe/cost.py demo:smollm2-135m-instruct --data templates --limit 60
+    python benchmarks/probe/cost.py demo:smollm2-135m-instruct [--compat] [--json FILE]
+
+Twelve BLiMP paradigms and the tasks of EWT (parts of speech, features, relations,
+depths), all layers, control task, bags of words, bootstrap. Data is read from
+``MISCIBLE_SHARED_DATA`` (default ``../shared/data``). With ``--compat`` the reference protocol of Holmes is timed on some
+data sets and layers, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
+import tempfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from miscible.models import LiveModel, open_checkpoint
 from miscible.probe.contract import SourceOptions, open_datasets
-from miscible.probe.encode import _Batch, encode
-from miscible.probe.plan import ProbePlan
-from miscible.probe.rows import DatasetRows
+from miscible.probe.dataset import ProbeDataset
+from miscible.probe.encode import Encoding, _Batch, _reads_of_texts, encode
+from miscible.probe.plan import ProbePlan, Wave
+from miscible.probe.run import ProbeOptions, layout_rows
 
-
-def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the least CPU time of some runs: other processes only ever add to it."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+PARADIGMS = (
+    "adjunct_island", "anaphor_number_agreement", "animate_subject_trans",
+    "determiner_noun_agreement_with_adj_irregular_1", "ellipsis_n_bar_1",
+    "existential_there_quantifiers_1", "expletive_it_object_raising",
+    "irregular_past_participle_verbs", "npi_present_1", "principle_A_domain_1",
+    "regular_plural_subject_verb_agreement_2", "wh_questions_subject_gap",
+)  # fmt: skip
 
 
 def main() -> None:
     """Print the measurement as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--data", action="append")
-    parser.add_argument("--limit", type=int, default=60)
-    parser.add_argument("--datasets", type=int, default=12, help="the first so many data sets")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--control", action="store_true")
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--compat", action="store_true")
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-
     live = LiveModel.load(open_checkpoint(args.model))
-    options = SourceOptions(limit=args.limit)
-    datasets = open_datasets(args.data or ["templates"], options)[: args.datasets]
-    plan = ProbePlan.build(datasets, live)
-
-    def bare() -> None:
-        with torch.inference_mode():
-            for wave in plan.waves:
-                for indices in wave.encoding.batches:
-                    batch = _Batch.build(wave.encoding, indices, live.device)
-                    live.model(**batch.inputs, use_cache=False)
-
-    def ours() -> None:
-        for wave in plan.waves:
-            encode(live, wave.encoding)
-
-    def fit() -> None:
-        for wave, encoding in zip(plan.waves, encodings, strict=True):
-            for layout in wave.layouts:
-                good = wave.encoding.indices(pair.good for pair in layout.dataset.pairs)
-                bad = wave.encoding.indices(pair.bad for pair in layout.dataset.pairs)
-                DatasetRows("model", layout, encoding, good, bad).add_probes(args.control)
-
-    encodings = [encode(live, wave.encoding) for wave in plan.waves]
-    forward = cpu_seconds(bare, args.repeats)
-    encoding = cpu_seconds(ours, args.repeats)
-    probes = cpu_seconds(fit, args.repeats)
-    report = {
-        "model": live.name,
-        "threads": torch.get_num_threads(),
-        "datasets": len(datasets),
+    plan = ProbePlan.build(datasets(args.pairs, args.examples), live)
+    bare_seconds = cpu_seconds(lambda: bare(live, plan.waves))
+    options = ProbeOptions(control=True, words=True)
+    encodings: list[Encoding] = []
+    encoding_seconds = cpu_seconds(
+        lambda: encodings.extend(encode(live, wave.encoding) for wave in plan.waves)
+    )
+    by_dataset = {}
+    for wave, encoding in zip(plan.waves, encodings, strict=True):
+        for layout in wave.layouts:
+            work = lambda: layout_rows("m", layout, wave.encoding, encoding, options)  # noqa: B023, E731
+            by_dataset[layout.dataset.name] = round(cpu_seconds(work), 2)
+    probing = sum(by_dataset.values())
+    found: dict[str, Any] = {
+        "model": args.model,
+        "layers": len(encodings[0].layers),
+        "data sets": len(by_dataset),
         "texts": sum(len(wave.encoding.texts) for wave in plan.waves),
         "tokens": sum(len(s.ids) for wave in plan.waves for s in wave.encoding.sequences),
-        "layers": len(encodings[0].layers),
-        "bare_forward_s": forward,
-        "encode_s": encoding,
-        "encode_overhead": encoding / forward - 1,
-        "fit_s": probes,
-        "fit_over_forward": probes / forward,
+        "bare forward passes": round(bare_seconds, 1),
+        "encoding": round(encoding_seconds, 1),
+        "probing": round(probing, 1),
+        "total over bare": round((encoding_seconds + probing) / bare_seconds, 2),
+        "CPU s a data set and layer": round(probing / len(by_dataset) / 31, 4),
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "load": os.getloadavg()[0],
+        "threads": torch.get_num_threads(),
+        "by data set": by_dataset,
     }
-    print(json.dumps(report, indent=2))
+    if args.compat:
+        found["holmes-compat"] = compat(plan.waves[0], encodings[0])
+    text = json.dumps(found, indent=2)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n")
+
+
+def datasets(pairs: int, examples: int) -> Sequence[ProbeDataset]:
+    """Return the data sets of the measurement."""
+    data = Path(os.environ.get("MISCIBLE_SHARED_DATA", "../shared/data")) / "probing"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "blimp").mkdir()
+        with zipfile.ZipFile(data / "blimp" / "BLiMP.zip") as archive:
+            for name in PARADIGMS:
+                path = Path(folder) / "blimp" / f"{name}.jsonl"
+                path.write_bytes(archive.read(f"data/{name}.jsonl"))
+        held = open_datasets([f"minimal_pairs:{folder}/blimp"], SourceOptions(limit=pairs))
+    treebank = data / "ud_en_ewt" / "en_ewt-ud-dev.conllu.gz"
+    return [*held, *open_datasets([f"conllu:{treebank}"], SourceOptions(limit=examples))]
+
+
+def bare(live: LiveModel, waves: Sequence[Wave]) -> None:
+    """Run the model over all texts, and nothing else: logits of the last position alone."""
+    with torch.inference_mode():
+        for wave in waves:
+            reads = _reads_of_texts(wave.encoding)
+            for indices in wave.encoding.batches:
+                batch = _Batch.build(wave.encoding, indices, reads, live.device)
+                live.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+
+
+def compat(wave: Wave, encoding: Encoding) -> dict[str, float]:
+    """Return CPU seconds of the reference protocol, a data set and layer, for some of them."""
+    from miscible.probe.holmes_compat import reference_probe
+
+    return {name: reference_probe(wave, encoding, name) for name in ("upos", "feature/Number")}
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU time of one run, of all threads."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

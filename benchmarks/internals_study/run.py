@@ -1,0 +1,110 @@
+"""The multilingual study of internals: the demo's parents and merges, six languages, all layers.
+
+    python benchmarks/internals_study/run.py WORK_FOLDER [--results docs/data/internals-study]
+
+Resumable: run it again to go on. Data is read from ``MISCIBLE_SHARED_DATA`` (default
+``../shared/data``) and never copied into the project; what is kept are small tables of results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from miscible.analyse import analyse
+from miscible.demo.study import BASE, CHILDREN, adapter_folder
+from miscible.report.page import write_report
+from miscible.study import Study
+
+PARADIGMS = (
+    "adjunct_island", "anaphor_number_agreement", "animate_subject_trans",
+    "determiner_noun_agreement_with_adj_irregular_1", "ellipsis_n_bar_1",
+    "existential_there_quantifiers_1", "expletive_it_object_raising",
+    "irregular_past_participle_verbs", "npi_present_1", "principle_A_domain_1",
+    "regular_plural_subject_verb_agreement_2", "wh_questions_subject_gap",
+)  # fmt: skip
+"""One BLiMP paradigm of each of its twelve phenomena."""
+PAIRS = 60
+EXAMPLES = 500
+LANGUAGES = ("de", "es", "fi", "tr", "zh")
+WORDS = "upos,deprel,depth"
+MERGES = [
+    {"method": ["linear", "ties", "dare_ties"], "dose": 0.5},
+    {"method": "linear", "dose": [0.25, 0.75]},
+]
+
+
+def main() -> None:
+    """Write the study file, run it, and keep its tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("docs/data/internals-study"))
+    arguments = parser.parse_args()
+    data = Path(os.environ.get("MISCIBLE_SHARED_DATA", "../shared/data")).resolve()
+    study = Study.open(write_study(arguments.work, data / "probing"))
+    summary = study.run()
+    print(f"{summary.done} steps computed, {summary.reused} reused, {len(summary.failed)} failed")
+    for step, error in summary.failed:
+        print(f"failed: {step}: {error}")
+    write_report(study.tables(), arguments.work / "report.html")
+    keep(study, arguments.results)
+
+
+def write_study(work: Path, data: Path) -> Path:
+    """Write the study file, and the first pairs of the BLiMP files, into *work*."""
+    pairs = work / "blimp"
+    pairs.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(data / "blimp" / "BLiMP.zip") as archive:
+        for name in PARADIGMS:
+            lines = archive.read(f"data/{name}.jsonl").splitlines(keepends=True)
+            (pairs / f"{name}.jsonl").write_bytes(b"".join(lines[:PAIRS]))
+    treebanks = [next((data / "ud_pud").rglob(f"{language}_pud*")) for language in LANGUAGES]
+    spec = {
+        "name": "smollm2-inside",
+        "base": BASE,
+        "parents": {child: f"{BASE}+{adapter_folder(child)}" for child in CHILDREN},
+        "merges": MERGES,
+        "internals": {
+            "datasets": [
+                {"minimal_pairs": str(pairs.resolve())},
+                {"conllu": f"{data / 'ud_en_ewt' / 'en_ewt-ud-dev.conllu.gz'}#upos,feature,deprel,"
+                 "depth,tree_depth,distance"},
+                *({"conllu": f"{path}#{WORDS}"} for path in treebanks),
+            ],
+            "limit": EXAMPLES,
+            "control": True,
+            "words": True,
+        },
+    }  # fmt: skip
+    path = work / "study.yml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+def keep(study: Study, results: Path) -> None:
+    """Write the tables that the documentation page is made of."""
+    results.mkdir(parents=True, exist_ok=True)
+    tables = study.tables()
+    analysis = analyse(tables)
+    provenance = ["key", "code", "libraries", "seed", "dtype", "device", "wall_seconds"]
+    scores = tables.scores.drop(columns=[*provenance, "fingerprint"])
+    frames = {
+        "layers": scores[scores["metric"].isin(["probe_accuracy", "probe_pearson"])],
+        "words": scores[scores["metric"].str.startswith("bag_of_words")],
+        "preferences": scores[scores["metric"] == "preference"],
+        "similarities": tables.similarities.drop(columns=[*provenance, "fingerprint"]).query(
+            "layer == other_layer"
+        ),
+        "doses": tables.doses.drop(columns=[*provenance, "fingerprint"]),
+        "overall": analysis.overall,
+    }
+    for name, frame in frames.items():
+        frame.round(4).to_csv(results / f"{name}.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
