@@ -59,3 +59,33 @@ def test_mistakes(model: str) -> None:
     ):
         with pytest.raises(MiscibleError, match=message):
             run(model, "--limit", "6", *arguments)
+
+
+def test_other_probes_and_code_lengths(model: str) -> None:
+    arguments = (model, "--data", "templates:en/subject_verb_agreement", "--limit", "12")
+    chosen = (*arguments, "--layers", "-1", "--format", "json")
+    coded = json.loads(run(*chosen, "--mdl"))["rows"]
+    assert {"mdl_bits", "mdl_compression", "probe_accuracy"} <= {row["metric"] for row in coded}
+    near = json.loads(run(*chosen, "--probe", "knn"))["rows"]
+    assert {row["flags"] for row in near if row["metric"] == "probe_accuracy"} == {"knn"}
+    reference = json.loads(run(*chosen, "--probe", "holmes-compat"))["rows"]
+    assert {row["metric"] for row in reference} == {"holmes_macro_f1"}
+
+
+def test_models_are_compared_with_the_first(model: str) -> None:
+    arguments = (
+        "--data",
+        "templates:en/subject_verb_agreement",
+        "--limit",
+        "8",
+        "--layers",
+        "0,-1",
+    )
+    printed = json.loads(
+        run(model, *arguments, "--random-weights", "--similarity", "8", "--format", "json")
+    )
+    names = {row["model"] for row in printed["rows"]}
+    assert names == {model, "random weights"}
+    compared = {(row["model"], row["other"]) for row in printed["similarities"]}
+    assert ("random weights", model) in compared
+    assert "Without probes" in run(model, *arguments, "--random-weights", "--similarity", "8")

@@ -14,13 +14,17 @@ from miscible.probe.tasks import TaskLayout
 from probe.test_tasks import words_of
 
 
-def probed(dataset: ProbeDataset, states: np.ndarray, *, control=False, words=False) -> TaskRows:
+def made(dataset: ProbeDataset, states: np.ndarray) -> TaskRows:
     layout = TaskLayout.build(dataset, np.ones(len(dataset.examples), bool), 0)
     encoding = Encoding(
         tuple(range(states.shape[1])), states.astype(np.float32), np.zeros(0), np.zeros(0, int)
     )
     reads = [[np.asarray([row])] for row in range(len(states))]
-    rows = TaskRows("m", layout, encoding, reads)
+    return TaskRows("m", layout, encoding, reads)
+
+
+def probed(dataset: ProbeDataset, states: np.ndarray, *, control=False, words=False) -> TaskRows:
+    rows = made(dataset, states)
     rows.add_probes(control)
     if words:
         rows.add_words()
@@ -62,6 +66,38 @@ def test_a_planted_value_is_read_at_its_layer() -> None:
     assert {row.metric for row in rows.scores} == {"probe_pearson"}
     assert found[2].estimate > 0.98 and abs(found[0].estimate) < 0.35
     assert found[2].baseline == 0 and found[2].selectivity > 0.3
+
+
+@pytest.mark.parametrize("kind", ["mlp", "knn"])
+def test_other_probes_read_it_too(kind) -> None:
+    dataset = words_of(100, 6, types=61)
+    held = made(dataset, planted(dataset, 2, 1))
+    held.add_probes(probe=kind)
+    found = {row.layer: row for row in held.rows.scores if row.metric == "probe_accuracy"}
+    assert found[1].estimate > 0.9 > 0.6 > found[0].estimate
+    assert found[1].flags.split(",")[-1] == kind
+
+
+def test_a_readable_label_takes_few_bits() -> None:
+    dataset = words_of(100, 6, types=61)
+    held = made(dataset, planted(dataset, 2, 1))
+    held.add_code_lengths(control=True)
+    bits = {r.layer: r for r in held.rows.scores if r.metric == "mdl_bits"}
+    compression = {r.layer: r for r in held.rows.scores if r.metric == "mdl_compression"}
+    uniform = 600 * math.log2(3)
+    for layer in (0, 1):
+        assert compression[layer].estimate == pytest.approx(uniform / bits[layer].estimate)
+    assert bits[1].estimate < uniform / 5 and bits[0].estimate > 0.9 * uniform
+    assert compression[1].selectivity > 2 and not bits[0].higher_is_better
+
+
+def test_the_reference_probe_has_the_spread_of_its_seeds() -> None:
+    dataset = words_of(60, 6, types=61)
+    held = made(dataset, planted(dataset, 2, 1))
+    held.add_reference_probes()
+    (noise, signal) = held.rows.scores
+    assert {noise.metric, signal.metric} == {"holmes_macro_f1"}
+    assert signal.low <= signal.estimate <= signal.high and signal.estimate > noise.estimate
 
 
 def test_words_alone_can_tell() -> None:

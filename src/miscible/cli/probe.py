@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,19 @@ from miscible.cli.output import Format, print_json, print_table, progress, say, 
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
+    from miscible.probe.predictions import ProbeKind
+    from miscible.probe.run import ProbeOptions
     from miscible.records import ScoreRow, SimilarityRow
+
+
+class Probe(StrEnum):
+    """What is fitted."""
+
+    LINEAR = "linear"
+    MLP = "mlp"
+    KNN = "knn"
+    HOLMES = "holmes-compat"
+
 
 _LAYERS_HELP = "all, or indices: 0 is the embedding, -1 the last block (0,5,-1)."
 
@@ -33,6 +46,10 @@ def probe(
     limit: int | None = typer.Option(None, min=1, help="Most examples of each data set."),
     control: bool = typer.Option(True, help="Also fit control labels, for selectivity."),
     words: bool = typer.Option(True, help="Also score a probe on bags of words."),
+    probe: Probe = typer.Option(
+        Probe.LINEAR, help="linear, mlp, knn, or holmes-compat: the reference protocol."
+    ),
+    mdl: bool = typer.Option(False, help="Also code the labels online: bits a data set."),
     random_weights: bool = typer.Option(False, help="Also probe the first model untrained."),
     similarity: int = typer.Option(
         128, min=0, help="Texts on which further models are compared with the first; 0 for none."
@@ -50,13 +67,12 @@ def probe(
 
     from miscible.probe.cache import StateCache
     from miscible.probe.contract import SourceOptions, open_datasets
-    from miscible.probe.run import ProbeOptions
     from miscible.probe.sweep import Sweep, probe_models
 
     with progress(format):
         datasets = open_datasets(data, SourceOptions(limit=limit, seed=seed))
         sweep = Sweep(
-            datasets, ProbeOptions(chosen, control=control, words=words), seed=seed, dtype=dtype,
+            datasets, _options(chosen, control, words, probe, mdl), seed=seed, dtype=dtype,
             device=device, batch_tokens=batch_tokens, similarity=similarity,
             random_weights=random_weights, cache=StateCache(cache) if cache else None,
         )  # fmt: skip
@@ -82,6 +98,18 @@ def probe(
         raise typer.Exit(1)
 
 
+def _options(
+    layers: list[int] | str, control: bool, words: bool, probe: Probe, mdl: bool
+) -> ProbeOptions:
+    from miscible.probe.run import ProbeOptions
+
+    held = ProbeOptions(layers, control=control, words=words, code_lengths=mdl)
+    if probe is Probe.HOLMES:
+        return replace(held, reference=True)
+    kinds: dict[Probe, ProbeKind] = {Probe.MLP: "mlp", Probe.KNN: "knn"}
+    return replace(held, probe=kinds.get(probe, "linear"))
+
+
 def _parse_layers(text: str) -> list[int] | str:
     if text == "all":
         return text
@@ -100,7 +128,7 @@ def _row(score: ScoreRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_MAIN = ("probe_accuracy", "probe_pearson")
+_MAIN = ("probe_accuracy", "probe_pearson", "holmes_macro_f1", "holmes_pearson")
 _WORDS = ("bag_of_words_accuracy", "bag_of_words_pearson")
 
 

@@ -184,7 +184,7 @@ def cross_fit_values(
 
 
 def _cross_fit(folds: Indices, fit: Callable[[Split], HeldOut]) -> HeldOut:
-    splits = list(_splits(folds))
+    splits = list(splits_of(folds))
     parts = [fit(split) for split in splits]
     first = parts[0].scores
     scores = np.empty((*first.shape[:2], len(folds), *first.shape[3:]))
@@ -194,7 +194,12 @@ def _cross_fit(folds: Indices, fit: Callable[[Split], HeldOut]) -> HeldOut:
     return HeldOut(scores, penalties, np.all([part.converged for part in parts], axis=0))
 
 
-def _splits(folds: Indices) -> Iterator[Split]:
+def splits_of(folds: Indices) -> Iterator[Split]:
+    """Yield a split for each fold: it is tested, the next one chooses the penalty.
+
+    Raises:
+        DatasetError: fewer than 3 folds.
+    """
     count = int(folds.max()) + 1
     if count < 3:
         raise DatasetError(f"a cross-fitted probe needs at least 3 folds. Got {count} instead.")

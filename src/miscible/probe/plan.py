@@ -46,6 +46,7 @@ class Wave:
         seed: int = 0,
         batch_tokens: int | None = None,
         padding: Literal["right", "left"] = "right",
+        as_tasks: bool = False,
     ) -> Wave:
         """Tokenise and lay out data sets; see `ProbePlan.build`."""
         encoding = EncodingPlan.build(
@@ -61,7 +62,7 @@ class Wave:
         refused: dict[str, str] = {}
         for dataset in datasets:
             try:
-                layouts.append(_laid_out(dataset, encoding, seed))
+                layouts.append(_laid_out(dataset, encoding, seed, as_tasks))
             except DatasetError as error:
                 refused[dataset.name] = str(error)
         return cls(tuple(layouts), encoding, refused)
@@ -86,6 +87,7 @@ class ProbePlan:
         seed: int = 0,
         batch_tokens: int | None = None,
         padding: Literal["right", "left"] = "right",
+        as_tasks: bool = False,
     ) -> ProbePlan:
         """Plan to probe models that have the tokenizer and the context of *live*.
 
@@ -94,6 +96,7 @@ class ProbePlan:
             live: any model of the sweep.
             seed: of folds, control labels and resamples, together with each data set's content.
             batch_tokens, padding: see `EncodingPlan.build`.
+            as_tasks: lay out minimal pairs like any other task, without preference.
 
         Raises:
             DatasetError: a text without tokens.
@@ -103,7 +106,14 @@ class ProbePlan:
         read_bytes = 4 * config.hidden_size * (config.num_hidden_layers + 1)
         return cls(
             tuple(
-                Wave.build(part, live, seed=seed, batch_tokens=batch_tokens, padding=padding)
+                Wave.build(
+                    part,
+                    live,
+                    seed=seed,
+                    batch_tokens=batch_tokens,
+                    padding=padding,
+                    as_tasks=as_tasks,
+                )
                 for part in _parts(datasets, MAX_STATES_BYTES // read_bytes)
             )
         )
@@ -120,8 +130,8 @@ def reads_of(dataset: ProbeDataset) -> list[Read]:
     return list(dict.fromkeys(read_of(span, dataset.texts) for span in spans))
 
 
-def _laid_out(dataset: ProbeDataset, encoding: EncodingPlan, seed: int) -> Layout:
-    if dataset.pairs:
+def _laid_out(dataset: ProbeDataset, encoding: EncodingPlan, seed: int, as_tasks: bool) -> Layout:
+    if dataset.pairs and not as_tasks:
         return PairLayout.build(dataset, seed=seed)
     missing = encoding.missing
 

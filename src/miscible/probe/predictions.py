@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from miscible.probe.bag_of_words import word_counts, words_of
-from miscible.probe.held_out import (
-    cross_fit_classes,
-    cross_fit_values,
-    fit_classes,
-    fit_values,
-)
+from miscible.probe.held_out import HeldOut, Split, fit_classes, fit_values
+from miscible.probe.nonlinear import knn, mlp
 from miscible.probe.tasks import TaskLayout
 
 Array = npt.NDArray[np.float64]
+Features = npt.NDArray[np.float32]
+ProbeKind: TypeAlias = Literal["linear", "mlp", "knn"]
+
+PROBES: dict[ProbeKind, Callable[[Features, npt.NDArray[np.int64], int, Split], HeldOut]] = {
+    "linear": fit_classes,
+    "mlp": mlp,
+    "knn": knn,
+}
+"""Probes of classifications; regressions are linear."""
 
 
 def predict(
-    features: npt.NDArray[np.float32], columns: Array, layout: TaskLayout
+    features: Features, columns: Array, layout: TaskLayout, probe: ProbeKind = "linear"
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Return what probes say of the rows that are tested, and which layers converged.
 
@@ -26,34 +34,26 @@ def predict(
         features: [rows, layers, width].
         columns: labels to fit, [columns, rows].
         layout: which rows are for what.
+        probe: of a classification.
 
     Returns:
         classes or values [columns, layers, tested], and [layers].
     """
-    classes = len(layout.dataset.classes) if layout.dataset.kind == "classification" else 0
-    whole = columns.astype(np.int64)
-    if layout.folds is not None:
-        fits = [
-            cross_fit_classes(features, whole, classes, layout.folds)
-            if classes
-            else cross_fit_values(features, columns, layout.folds)
-        ]
-    else:
-        fits = [
-            fit_classes(features, whole, classes, split)
-            if classes
-            else fit_values(features, columns, split)
-            for split in layout.splits
-        ]
-    said = [
-        fit.scores.argmax(axis=-1).astype(np.float64) if classes else fit.scores for fit in fits
-    ]
-    converged = np.logical_and.reduce([fit.converged for fit in fits])
+    said, converged = [], np.ones(features.shape[1], dtype=bool)
+    for split in layout.rounds:
+        if layout.dataset.kind == "classification":
+            labels, classes = columns.astype(np.int64), len(layout.dataset.classes)
+            fit = PROBES[probe](features, labels, classes, split)
+            said.append(fit.scores.argmax(axis=-1).astype(np.float64))
+        else:
+            fit = fit_values(features, columns, split)
+            said.append(fit.scores)
+        converged &= fit.converged
     return np.concatenate(said, axis=2), converged
 
 
 def word_predictions(layout: TaskLayout) -> Array:
-    """Return what a probe on bags of words says of the rows that are tested."""
+    """Return what a linear probe on bags of words says of the rows that are tested."""
     texts = layout.dataset.texts
     features = word_counts([words_of(example, texts) for example in layout.examples])
     called, _ = predict(features, layout.labels[None], layout)

@@ -14,6 +14,7 @@ from miscible.probe.encode import Encoding, encode
 from miscible.probe.pair_rows import PairRows
 from miscible.probe.pairs import PairLayout
 from miscible.probe.plan import Layout, ProbePlan, Wave, read_of
+from miscible.probe.predictions import ProbeKind
 from miscible.probe.rows import Rows
 from miscible.probe.task_rows import TaskRows
 from miscible.probe.tasks import TaskLayout
@@ -36,11 +37,22 @@ class ProbeOptions:
         control: also fit each probe on control labels (Hewitt and Liang, arXiv 1909.03368) and
             report the difference as selectivity.
         words: also score a probe on bags of words.
+        probe: of classifications: linear, or one that reads what is not linear (``mlp``, ``knn``).
+        code_lengths: also report the online code of classifications, in bits.
+        reference: report Holmes' own probe instead, for comparison with published numbers.
     """
 
     layers: Sequence[int] | str = "all"
     control: bool = False
     words: bool = False
+    probe: ProbeKind = "linear"
+    code_lengths: bool = False
+    reference: bool = False
+
+    @property
+    def as_tasks(self) -> bool:
+        """Whether minimal pairs are treated like any other task."""
+        return self.probe != "linear" or self.reference or self.code_lengths
 
 
 @dataclass(frozen=True)
@@ -137,9 +149,16 @@ def layout_rows(
     else:
         counted["beyond_context"] = len(layout.dataset.examples) - len(layout.kept)
         rows = TaskRows(model, layout, encoding, _reads(layout, texts), _marks(counted))
-    rows.add_probes(options.control)
     if isinstance(rows, PairRows):
+        rows.add_probes(options.control)
         rows.add_preference()
+    elif options.reference:
+        rows.add_reference_probes()
+        return rows.rows
+    else:
+        rows.add_probes(options.control, options.probe)
+        if options.code_lengths:
+            rows.add_code_lengths(options.control)
     if options.words:
         rows.add_words()
     return rows.rows

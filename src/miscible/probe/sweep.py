@@ -97,8 +97,9 @@ class _Run:
         self._runtime = runtime
         resolve_layers(sweep.options.layers, depth(self.live.model))
         self._plan = ProbePlan.build(
-            sweep.datasets, self.live, seed=sweep.seed, batch_tokens=sweep.batch_tokens
-        )
+            sweep.datasets, self.live, seed=sweep.seed, batch_tokens=sweep.batch_tokens,
+            as_tasks=sweep.options.as_tasks,
+        )  # fmt: skip
         if sweep.similarity:
             # Of the same data with the same seed: the same texts, in this tokenizer's tokens.
             self._sample = Sample.draw(

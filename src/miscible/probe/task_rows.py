@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from miscible.probe.agreement import METRICS, Agreement
+from miscible.probe.code_rows import add_code_lengths
 from miscible.probe.encode import Encoding
-from miscible.probe.predictions import predict, word_predictions
+from miscible.probe.holmes_compat import holmes_scores
+from miscible.probe.intervals import Interval
+from miscible.probe.predictions import ProbeKind, predict, word_predictions
 from miscible.probe.rows import Rows, cluster_names
 from miscible.probe.tasks import TaskLayout
 
@@ -45,12 +48,14 @@ class TaskRows:
         marks = (*self.marks, f"unseen:{unseen}") if unseen else self.marks
         self.rows = Rows(self.model, self.layout.dataset, marks)
 
-    def add_probes(self, control: bool = False) -> None:
+    def add_probes(self, control: bool = False, probe: ProbeKind = "linear") -> None:
         """Add the scores of held-out probes for each layer.
 
         Args:
             control: also fit control labels, for selectivity.
+            probe: of a classification; another than the linear one is named by a flag.
         """
+        flags = [probe] if probe != "linear" and self._classes else []
         targets = [self.layout.labels, *([self.layout.control] if control else [])]
         columns = np.stack(targets)
         for layers in self._chunks():
@@ -58,14 +63,15 @@ class TaskRows:
             broken = (~np.isfinite(features).all(axis=2)).sum(axis=0)
             sound = np.flatnonzero(broken == 0)
             if len(sound):
-                called, converged = predict(features[:, sound], columns, self.layout)
+                called, converged = predict(features[:, sound], columns, self.layout, probe)
             for place, count in enumerate(broken.tolist()):
                 layer = self.encoding.layers[layers.start + place]
                 if count:
                     self._add_broken(layer, f"{count} of {len(features)}")
                     continue
                 number = int(np.searchsorted(sound, place))
-                self._add_layer(layer, called[:, number], bool(converged[number]))
+                marks = flags if converged[number] else ["unconverged", *flags]
+                self._add_layer(layer, called[:, number], marks)
 
     def add_words(self) -> None:
         """Add the scores of the same probe on bags of words (``bag_of_words_accuracy``, ...)."""
@@ -77,11 +83,38 @@ class TaskRows:
                 len(called), baseline=self._trivial[metric],
             )  # fmt: skip
 
-    def _add_layer(self, layer: int, called: Array, converged: bool) -> None:
+    def add_code_lengths(self, control: bool = False) -> None:
+        """Add the lengths of the online code of a classification's labels."""
+        if not self._classes:
+            return
+        targets = [self.layout.labels, *([self.layout.control] if control else [])]
+        columns = np.stack(targets).astype(np.int64)
+        for layers in self._chunks():
+            add_code_lengths(
+                self.rows, self._features(layers), self.encoding.layers[layers], columns,
+                self.layout.groups, self._classes, self.layout.seed,
+            )  # fmt: skip
+
+    def add_reference_probes(self) -> None:
+        """Add the scores of Holmes' own probe (``holmes_macro_f1``, ``holmes_pearson``).
+
+        They are means over its five seeds, between the lowest and the highest of them; one split.
+        """
+        split = self.layout.rounds[0]
+        metric = "holmes_macro_f1" if self._classes else "holmes_pearson"
+        labels = self.layout.labels.astype(np.int64) if self._classes else self.layout.labels
+        for layers in self._chunks():
+            features = self._features(layers)
+            for place, layer in enumerate(self.encoding.layers[layers]):
+                scores = holmes_scores(features[:, place], labels, self._classes or 1, split)
+                self.rows.add(
+                    metric, layer, float(scores.mean()),
+                    Interval(float(scores.min()), float(scores.max())), len(split.test),
+                )  # fmt: skip
+
+    def _add_layer(self, layer: int, called: Array, marks: Sequence[str]) -> None:
         # called: predictions for the rows that are tested, [columns, tested].
-        flags = [] if converged else ["unconverged"]
-        if np.ptp(called[0]) == 0:
-            flags.insert(0, "collapsed")
+        flags = ["collapsed", *marks] if np.ptp(called[0]) == 0 else list(marks)
         scores, intervals = self._judge.scores(called[0]), self._judge.intervals(called[0])
         control = self._control.scores(called[1]) if len(called) > 1 else {}
         for metric, score in scores.items():
@@ -122,6 +155,12 @@ class TaskRows:
                     part[row] = states[held].mean(axis=0)
             parts.append(part)
         return np.concatenate(parts, axis=2)
+
+    @property
+    def _classes(self) -> int:
+        # None of a regression.
+        dataset = self.layout.dataset
+        return len(dataset.classes) if dataset.kind == "classification" else 0
 
     @cached_property
     def _judge(self) -> Agreement:

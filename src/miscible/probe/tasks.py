@@ -14,7 +14,7 @@ from miscible.errors import DatasetError
 from miscible.keys import content_key
 from miscible.probe.dataset import Example, ProbeDataset
 from miscible.probe.folds import folds_of, joined_groups
-from miscible.probe.held_out import Split
+from miscible.probe.held_out import Split, splits_of
 
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
@@ -96,27 +96,23 @@ class TaskLayout:
         )  # fmt: skip
 
     @property
+    def rounds(self) -> tuple[Split, ...]:
+        """The splits, or one a fold: together they test every row of `tested`."""
+        return self.splits if self.folds is None else tuple(splits_of(self.folds))
+
+    @property
     def tested(self) -> Indices:
-        """Rows that are tested, each once for every split."""
-        if self.folds is not None:
-            return np.arange(len(self.kept))
-        return np.concatenate([split.test for split in self.splits])
+        """Rows that are tested, round by round."""
+        return np.concatenate([split.test for split in self.rounds])
 
     @property
     def unseen(self) -> int:
         """How many tested rows have a class that their probe never saw."""
         if self.dataset.kind == "regression":
             return 0
-        rounds = self.splits
-        if self.folds is not None:
-            folds = self.folds
-            rounds = tuple(
-                Split(np.flatnonzero(folds != fold), folds[:0], np.flatnonzero(folds == fold))
-                for fold in range(int(folds.max()) + 1)
-            )
         return sum(
             int((~np.isin(self.labels[each.test], self.labels[each.train])).sum())
-            for each in rounds
+            for each in self.rounds
         )
 
     @property
