@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from figures import Panel, panel_figure
 from processes import FailedError, Results, machine, medians, remove, timed, warm
 from recipes import inputs_of, recipe_of, write_recipe
 
 from miscible.merge.contract import METHODS
 from models import SHAPES, make_models
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from figures import Panel, panel_figure
 
 HERE = Path(__file__).parent
 SIZES = ("0.05B", "0.15B", "0.5B", "1.5B")

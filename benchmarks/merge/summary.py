@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from figures import Bar, bar_figure
 from processes import Run, medians
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from figures import Bar, bar_figure
 
 CPU_TARGETS = {
     "linear": 9, "task_arithmetic": 9, "model_stock": 9, "slerp": 15, "karcher": 15,
