@@ -156,7 +156,7 @@ def _print_summary(scores: list[ScoreRow]) -> None:
             cells.append(f"{words.estimate:.2f}" if words else "")
         preference = next((score for score in found if score.metric == "preference"), None)
         if "preference" in columns:
-            cells.append(_interval(preference) if preference else "")
+            cells.append(f"{preference.estimate:.2f}" if preference else "")
         rows.append(cells)
         marks = sorted({flag for score in found for flag in score.flags.split(",") if flag})
         flags += [f"{name}: {', '.join(marks)}"] if marks else []
