@@ -24,6 +24,8 @@ LARGEST = 320
 """Directions times classes up to which a problem of more classes is solved here."""
 
 _FLAT = 1e-9
+_ROUGH = 0.05
+"""A tolerance from which on the estimate of the error, which is to first order, will do."""
 _MAX_STEPS = 50
 _MAX_HALVINGS = 30
 
@@ -107,10 +109,13 @@ def _many(
         # Newton's method squares its error: what is left after a short step is far shorter.
         weights[going] += _shortened(*part, weights[going], step, slope) * step
         error[going] = (length / (norm + 1e-6)).square()
-        going = going[(error[going] > min(tolerance, 1e-6)) | (slope > 1e-8)]
+        if tolerance >= _ROUGH:
+            going = going[error[going] > tolerance**2]
+        else:
+            going = going[(error[going] > min(tolerance, 1e-6)) | (slope > 1e-8)]
         if not len(going):
             break
-    return weights, error
+    return weights, error.clamp_(min=tolerance) if tolerance >= _ROUGH else error
 
 
 def _step(
