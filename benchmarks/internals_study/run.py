@@ -13,6 +13,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from miscible.analyse import analyse
@@ -93,17 +94,34 @@ def keep(study: Study, results: Path) -> None:
     provenance = ["key", "code", "libraries", "seed", "dtype", "device", "wall_seconds"]
     scores = tables.scores.drop(columns=[*provenance, "fingerprint"])
     frames = {
-        "layers": scores[scores["metric"].isin(["probe_accuracy", "probe_pearson"])],
-        "words": scores[scores["metric"].str.startswith("bag_of_words")],
-        "preferences": scores[scores["metric"] == "preference"],
+        "layers": by_model(scores[scores["metric"].isin(["probe_accuracy", "probe_pearson"])]),
+        "selectivity": by_model(scores[scores["metric"] == "probe_accuracy"], "selectivity"),
+        "words": by_model(scores[scores["metric"].str.startswith("bag_of_words")]),
+        "preferences": by_model(scores[scores["metric"] == "preference"]),
         "similarities": tables.similarities.drop(columns=[*provenance, "fingerprint"]).query(
             "layer == other_layer"
         ),
         "doses": tables.doses.drop(columns=[*provenance, "fingerprint"]),
-        "overall": analysis.overall,
+        "differences": significant(analysis.dataset_maps),
+        "depth": analysis.profile,
+        "competences": analysis.competences.rows,
     }
     for name, frame in frames.items():
         frame.round(4).to_csv(results / f"{name}.csv", index=False)
+
+
+def by_model(scores: pd.DataFrame, column: str = "estimate") -> pd.DataFrame:
+    """Return a row a data set, metric and layer, and a column a model."""
+    held = scores.assign(layer=scores["layer"].fillna(-1))
+    keys = ["dataset", "metric", "layer"]
+    return held.pivot_table(index=keys, columns="model", values=column, sort=False).reset_index()
+
+
+def significant(maps: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that differ beyond noise, and for every map how many cells there are."""
+    names = ["model", "reference"]
+    cells = maps.groupby(names).size().rename("cells").reset_index()
+    return maps[maps["q_value"] <= 0.05].merge(cells, on=names, how="right")
 
 
 if __name__ == "__main__":
