@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from miscible.measure.api import measure
     from miscible.merge.api import merge
 
 # Read by OpenMP when torch is loaded. Threads that spin while they wait slow a machine with other
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "merge"]
+__all__ = ["__version__", "measure", "merge"]
 
 if not TYPE_CHECKING:  # a type checker that saw this would believe in any name
 
     def __getattr__(name: str) -> object:
-        if name == "merge":
+        if name in ("merge", "measure"):
             from importlib import import_module
 
-            return import_module("miscible.merge")
+            return import_module(f"miscible.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

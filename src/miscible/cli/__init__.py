@@ -10,6 +10,7 @@ from miscible import __version__
 from miscible.cli.demo import demo
 from miscible.cli.doctor import doctor
 from miscible.cli.evaluate import evaluate
+from miscible.cli.measure import measure
 from miscible.cli.merge import merge
 from miscible.cli.methods import methods
 from miscible.cli.output import fail
@@ -33,6 +34,7 @@ app.command()(verify)
 app.command()(methods)
 app.command()(statistics)
 app.command()(adamerge)
+app.command()(measure)
 app.command()(evaluate)
 app.command()(probe)
 app.add_typer(study_app, name="study")

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from miscible.testing.methods import check_method
+from miscible.testing.metrics import check_metric
 
-__all__ = ["check_method"]
+__all__ = ["check_method", "check_metric"]

@@ -1,0 +1,46 @@
+"""Layers and roles: into what a model is divided where metrics are asked for by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from miscible.errors import MiscibleError, did_you_mean
+from miscible.models.layout import Layout
+
+By: TypeAlias = Literal["layer", "role"]
+BEFORE, AFTER = "before the layers", "after the layers"
+
+
+def scope_of(name: str, by: By, layout: Layout) -> str:
+    """Return the part of the model to which a tensor belongs.
+
+    Layers are called as in the tensors' names (``model.layers.3``).
+    """
+    place = layout.place_of(name)
+    if by == "role":
+        return place.role
+    if place.stack is None:
+        return BEFORE if place.first else AFTER
+    return f"{place.stack}{place.index}"
+
+
+def scopes_of(names: Iterable[str], by: By, layout: Layout) -> dict[str, list[str]]:
+    """Return the tensors of each part, in the order of the model.
+
+    Raises:
+        MiscibleError: if *by* is neither ``layer`` nor ``role``.
+    """
+    if by not in ("layer", "role"):
+        raise MiscibleError(
+            f"a model has no parts by {by!r}.", fix=did_you_mean(str(by), ("layer", "role"))
+        )
+    held = list(names)
+    sizes = layout.stack_sizes(held)
+    found: dict[str, list[str]] = {BEFORE: []} if by == "layer" else {}
+    if by == "layer":
+        for stack, size in sizes.items():
+            found |= {f"{stack}{index}": [] for index in range(size)}
+    for name in held:
+        found.setdefault(scope_of(name, by, layout), []).append(name)
+    return {scope: members for scope, members in found.items() if members}

@@ -1,0 +1,126 @@
+"""``miscible measure``: tables for people, JSON for programs, an exit code for both."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from miscible.cli import app
+from miscible.measure.api import measure
+from tiny import tiny_tensors, write_model
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    """A base and three fine-tunes."""
+    base = tiny_tensors(0)
+    folders = [write_model(tmp_path / "base", base)]
+    for seed, name in enumerate(("math", "code", "law"), 1):
+        noise = tiny_tensors(seed)
+        tensors = {n: t + 0.1 * noise[n] for n, t in base.items()}
+        folders.append(write_model(tmp_path / name, tensors))
+    return folders
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(base: Path, *arguments: object) -> Result:
+        return CliRunner().invoke(
+            app, ["measure", "--base", str(base), *(str(argument) for argument in arguments)]
+        )
+
+    return call
+
+
+def test_json_holds_every_pair_and_metric(models: list[Path], run: Callable[..., Result]) -> None:
+    outcome = run(*models, "--format", "json", "--by", "layer")
+    assert outcome.exit_code == 0
+    document = json.loads(outcome.stdout)
+    expected = measure(models[0], models[1:], by="layer").as_dict()
+    assert document == json.loads(json.dumps(expected))
+    assert len(document["pairs"]) == 3
+    held = document["pairs"][0]["metrics"]["task_vector_cosine_similarity"]
+    assert held["status"] == "ok"
+    assert -1 < held["value"] < 1
+    assert "model.layers.1" in document["pairs"][0]["by"]
+
+
+def test_people_see_models_and_ranked_pairs(models: list[Path], run: Callable[..., Result]) -> None:
+    outcome = run(*models)
+    assert outcome.exit_code == 0
+    found = measure(models[0], models[1:])
+    text = outcome.stdout[outcome.stdout.index("Pairs") :]
+    names = {str(folder): folder.name for folder in models}
+    ranked = sorted(found.pairs, key=lambda p: -p.metrics["task_vector_cosine_similarity"].value)
+    lines = [line.split()[:2] for line in text.splitlines() if line.startswith((" math", " code"))]
+    assert lines == [[names[p.a], names[p.b]] for p in ranked]
+    assert "not a forecast" in outcome.stdout
+
+
+def test_one_metric_is_a_matrix(models: list[Path], run: Callable[..., Result]) -> None:
+    outcome = run(*models, "--metrics", "weight_space_angle")
+    values = measure(models[0], models[1:], metrics="weight_space_angle").matrix(
+        "weight_space_angle"
+    )
+    (line,) = [line for line in outcome.stdout.splitlines() if line.split()[:2] == ["2", "code"]]
+    assert line.split()[2:] == [f"{value:.3f}" for value in values[1] if not math.isnan(value)]
+
+
+def test_a_broken_model_is_told_and_fails_the_command(
+    models: list[Path], run: Callable[..., Result]
+) -> None:
+    tensors = tiny_tensors(3)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * math.nan
+    broken = write_model(models[0].parent / "broken", tensors)
+    outcome = run(*models, broken)
+    assert outcome.exit_code == 1
+    assert "model.norm.weight" in outcome.stdout
+    assert "NaN" in outcome.stdout
+    document = json.loads(run(*models, broken, "--format", "json").stdout)
+    status = {(p["a"], p["b"]): p["metrics"]["stable_rank"]["status"] for p in document["pairs"]}
+    assert sorted(status.values()) == ["failed", "failed", "failed", "ok", "ok", "ok"]
+    assert "NaN" not in json.dumps([p for p in document["pairs"] if "broken" not in p["b"]])
+
+
+def test_models_are_run_where_that_is_asked_for(
+    models: list[Path], run: Callable[..., Result]
+) -> None:
+    metrics = "activation_cosine_similarity,input_gradient_cosine_similarity"
+    outcome = run(*models, "--calibrate", 4, "--metrics", metrics, "--format", "json")
+    assert outcome.exit_code == 0, outcome.output
+    for pair in json.loads(outcome.stdout)["pairs"]:
+        for name in metrics.split(","):
+            held = pair["metrics"][name]
+            assert held["status"] == "ok", held
+            assert -1 <= held["value"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "task_vectr"], "Did you mean 'task_vector'"),
+        (["--metrics", "gradient"], "--calibrate"),
+        (["--only-one"], "two models or more"),
+    ],
+)
+def test_bad_arguments_are_one_line(models: list[Path], arguments: list[str], message: str) -> None:
+    folders = models[1:2] if arguments == ["--only-one"] else models[1:]
+    options = [] if arguments == ["--only-one"] else arguments
+    command: list[Any] = [sys.executable, "-m", "miscible", "measure", "--base", models[0]]
+    outcome = subprocess.run(
+        [*command, *folders, *options], capture_output=True, text=True, timeout=60
+    )
+    assert outcome.returncode == 2
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stderr.strip().count("\n") == 0
