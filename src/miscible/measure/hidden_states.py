@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miscible.errors import IncompatibleModelsError, MiscibleError
+from miscible.errors import MiscibleError
+from miscible.models.blocks import stack_of_blocks
 
 
 class StateTaps:
@@ -29,7 +30,7 @@ class StateTaps:
     """
 
     def __init__(self, module: Any, layers: Sequence[int]) -> None:
-        self._blocks = stack_of_blocks(module) if layers else []
+        self._blocks: Sequence[torch.nn.Module] = list(stack_of_blocks(module)[1]) if layers else []
         last = len(self._blocks)
         for layer in layers:
             if not -last - 1 <= layer <= last:
@@ -68,20 +69,3 @@ class StateTaps:
         # No float64 on Apple's devices: there a mean of a few hundred tokens is rounded to float32.
         dtype = torch.float32 if states.device.type == "mps" else torch.float64
         self._pooled[layer] = states.detach().flatten(1, -2).mean(dim=1, dtype=dtype)
-
-
-def stack_of_blocks(module: Any) -> Sequence[torch.nn.Module]:
-    """Return a model's blocks in order.
-
-    Raises:
-        IncompatibleModelsError: if there is no list of as many blocks as the config says.
-    """
-    count = getattr(module.config.get_text_config(), "num_hidden_layers", None)
-    for owner in module.modules():
-        for child in owner.children():
-            if isinstance(child, torch.nn.ModuleList) and len(child) == count:
-                return list(child)
-    raise IncompatibleModelsError(
-        f"no list of {count} blocks was found in the architecture {type(module).__name__}.",
-        fix="Leave out the activation metrics.",
-    )

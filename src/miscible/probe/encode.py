@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miscible.errors import IncompatibleModelsError, MiscibleError
+from miscible.errors import MiscibleError
+from miscible.models.blocks import depth, stack_of_blocks
 from miscible.probe.cache import LARGEST, ModelStates, StateCache, digests
 from miscible.probe.tokens import EncodingPlan
 from miscible.progress import task
@@ -38,11 +39,6 @@ class Encoding:
     states: npt.NDArray[np.float32]
     log_probability: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
-
-
-def depth(model: Any) -> int:
-    """Return the index of the last layer: the number of blocks."""
-    return int(model.config.get_text_config().num_hidden_layers)
 
 
 def resolve_layers(layers: Sequence[int] | str, last: int) -> tuple[int, ...]:
@@ -285,22 +281,6 @@ class _Taps:
         states = args[0]
         kept = states.reshape(-1, states.shape[-1])[self.batch.predicting]
         return (kept.unsqueeze(0), *args[1:])
-
-
-def stack_of_blocks(model: Any) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
-    """Return the list of a model's blocks and the module that runs them.
-
-    Raises:
-        IncompatibleModelsError: if there is no list of as many blocks as the config says.
-    """
-    count = depth(model)
-    for owner in model.modules():
-        for module in owner.children():
-            if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-                return owner, module
-    raise IncompatibleModelsError(
-        f"no list of {count} blocks was found in the architecture {type(model).__name__}."
-    )
 
 
 def _score(logits: torch.Tensor, batch: _Batch) -> npt.NDArray[np.float64]:

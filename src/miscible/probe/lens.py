@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from miscible.errors import IncompatibleModelsError
-from miscible.probe.encode import depth, stack_of_blocks
+from miscible.models.blocks import depth, stack_of_blocks
 
 if TYPE_CHECKING:
     import torch

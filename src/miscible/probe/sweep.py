@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from miscible.models.blocks import depth
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.live import LiveModel
 from miscible.models.ref import open_checkpoint
@@ -12,7 +13,7 @@ from miscible.models.runtime import runtime_key
 from miscible.probe.cache import StateCache
 from miscible.probe.compare import Portrait, Sample, compare, describe
 from miscible.probe.dataset import ProbeDataset
-from miscible.probe.encode import depth, resolve_layers
+from miscible.probe.encode import resolve_layers
 from miscible.probe.plan import ProbePlan
 from miscible.probe.run import ProbeOptions, Probing, probe_model
 from miscible.records import FailureRow, ItemRow, ScoreRow, SimilarityRow
