@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from miscible.probe.description_length import description_length
+from miscible.probe.linear import threads_for
 from miscible.probe.rows import Rows
 
 
@@ -39,7 +40,8 @@ def add_code_lengths(
     sound = np.flatnonzero(np.isfinite(features).all(axis=(0, 2)))
     if not len(sound):
         return
-    found = description_length(features[order][:, sound], columns[:, order], classes)
+    with threads_for(len(order)):
+        found = description_length(features[order][:, sound], columns[:, order], classes)
     online, compression = found.online, found.compression
     for place, layer in enumerate(sound.tolist()):
         controlled = len(columns) > 1

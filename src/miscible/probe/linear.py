@@ -77,7 +77,7 @@ def cross_fit(
     scores = np.empty((columns, layers, rows))
     chosen = np.empty((columns, layers, count))
     converged = np.empty(layers, dtype=bool)
-    with _threads_for(rows):
+    with threads_for(rows):
         for part in _layer_chunks(features.shape, len(inner), columns):
             states = torch.from_numpy(features[:, part].transpose(1, 0, 2).copy())
             best, finished = _choose_penalties(states, marks, where, inner, penalties)
@@ -92,7 +92,8 @@ def cross_fit(
 
 
 @contextmanager
-def _threads_for(rows: int) -> Iterator[None]:
+def threads_for(rows: int) -> Iterator[None]:
+    """Let torch use one thread while few rows are fitted, whatever it uses otherwise."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if rows < _SMALL else threads)
     try:

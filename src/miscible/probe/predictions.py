@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from miscible.probe.bag_of_words import word_counts, words_of
 from miscible.probe.held_out import HeldOut, Split, fit_classes, fit_values
+from miscible.probe.linear import threads_for
 from miscible.probe.nonlinear import knn, mlp
 from miscible.probe.tasks import TaskLayout
 
@@ -41,13 +42,14 @@ def predict(
     """
     said, converged = [], np.ones(features.shape[1], dtype=bool)
     for split in layout.rounds:
-        if layout.dataset.kind == "classification":
-            labels, classes = columns.astype(np.int64), len(layout.dataset.classes)
-            fit = PROBES[probe](features, labels, classes, split)
-            said.append(fit.scores.argmax(axis=-1).astype(np.float64))
-        else:
-            fit = fit_values(features, columns, split)
-            said.append(fit.scores)
+        with threads_for(len(split.train)):
+            if layout.dataset.kind == "classification":
+                labels, classes = columns.astype(np.int64), len(layout.dataset.classes)
+                fit = PROBES[probe](features, labels, classes, split)
+                said.append(fit.scores.argmax(axis=-1).astype(np.float64))
+            else:
+                fit = fit_values(features, columns, split)
+                said.append(fit.scores)
         converged &= fit.converged
     return np.concatenate(said, axis=2), converged
 
