@@ -7,6 +7,7 @@ import pytest
 
 from miscible.errors import DatasetError
 from miscible.probe.dataset import Example, ProbeDataset, Span
+from miscible.probe.predictions import word_predictions
 from miscible.probe.tasks import TaskLayout
 
 
@@ -129,3 +130,10 @@ def test_what_cannot_be_divided() -> None:
     same = tuple(Example(str(i), ((Span(i),),), "a") for i in range(400))
     with pytest.raises(DatasetError, match="one label"):
         laid_out(ProbeDataset("same", "same", "syntax", "en", many, same))
+
+
+def test_words_are_scored_once_a_layout() -> None:
+    layout = laid_out(words_of(60, 6))
+    said = word_predictions(layout)
+    assert word_predictions(layout) is said and len(said) == len(layout.tested)
+    assert word_predictions(laid_out(words_of(60, 6), 1)) is not said

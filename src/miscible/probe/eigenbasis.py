@@ -16,9 +16,7 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-
-_CONSTANT = 1e-6
-"""A feature whose deviation is below this fraction of its mean is rounding noise of float32."""
+from miscible.probe.linear import CONSTANT
 
 _EMPTY = 1e-11
 """A direction with less than this fraction of the largest variance is rounding noise of float64."""
@@ -103,7 +101,7 @@ def _standardise(
     """Return both kinds of rows with mean 0 and variance 1 / width over the training rows."""
     training, rest = (torch.from_numpy(states[index]).double() for index in (train, others))
     deviation, mean = torch.std_mean(training, dim=0, correction=0)
-    constant = deviation <= _CONSTANT * mean.abs()
+    constant = deviation <= CONSTANT * mean.abs()
     factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[1] ** 0.5
     return training.sub_(mean).mul_(factor), rest.sub_(mean).mul_(factor)
 

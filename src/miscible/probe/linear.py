@@ -29,7 +29,7 @@ _CHUNK_BYTES = 2**25
 _SMALL = 1000
 """With fewer rows, thread barriers cost more than threads gain (27-fold on a busy machine)."""
 
-_CONSTANT = 1e-6
+CONSTANT = 1e-6
 """A feature whose deviation is below this fraction of its mean is rounding noise of float32."""
 
 
@@ -188,7 +188,7 @@ def _standardise(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Return float64 features with mean 0 and variance 1 / width over *rows*."""
     wide = states.double()
     deviation, mean = torch.std_mean(wide[:, rows], dim=1, correction=0, keepdim=True)
-    constant = deviation <= _CONSTANT * mean.abs()
+    constant = deviation <= CONSTANT * mean.abs()
     factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[-1] ** 0.5
     standard: torch.Tensor = (wide - mean) * factor
     return standard

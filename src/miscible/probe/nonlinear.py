@@ -16,6 +16,7 @@ from torch.nn.functional import nll_loss, normalize, one_hot
 from miscible.errors import DatasetError
 from miscible.probe.eigenbasis import check_finite
 from miscible.probe.held_out import HeldOut, Split
+from miscible.probe.linear import CONSTANT
 
 NEIGHBOURS = (31, 15, 7, 3, 1)
 
@@ -189,7 +190,6 @@ def knn(
 def _standardised(states: npt.NDArray[np.float32], split: Split) -> tuple[torch.Tensor, ...]:
     wide = states.astype(np.float64)
     mean, deviation = wide[split.train].mean(axis=0), wide[split.train].std(axis=0)
-    # A deviation this small is rounding noise of float32, see `miscible.probe.eigenbasis`.
-    safe = np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf)
+    safe = np.where(deviation > CONSTANT * np.abs(mean), deviation, np.inf)
     standard = ((wide - mean) / safe).astype(np.float32)
     return tuple(torch.from_numpy(standard[part]) for part in split)

@@ -147,10 +147,11 @@ def _parts(datasets: Sequence[ProbeDataset], most_reads: int) -> list[list[Probe
     parts: list[list[ProbeDataset]] = []
     held: set[Read] = set()
     for dataset in datasets:
-        wanted = held | set(reads_of(dataset))
+        own = set(reads_of(dataset))
+        wanted = held | own
         if not parts or len(wanted) > most_reads:
             parts.append([])
-            wanted = set(reads_of(dataset))
+            wanted = own
         parts[-1].append(dataset)
         held = wanted
     return parts

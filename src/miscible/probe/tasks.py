@@ -26,7 +26,7 @@ SHARES = {"test": 0.25, "dev": 0.15}
 """Of the groups, where the source gives no split. The rest is for training."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskLayout:
     """A data set laid out for probes, by its content and the study's seed alone.
 

@@ -15,14 +15,13 @@ from miscible.probe.encode import Encoding, encode
 from miscible.probe.plan import ProbePlan
 from miscible.probe.run import ProbeOptions, layout_rows
 from miscible.records import Row
-from miscible.study.spec import Internals as InternalsSpec
-from miscible.study.spec import StudySpec
+from miscible.study.spec import Internals, StudySpec
 
 if TYPE_CHECKING:
     from miscible.models.live import LiveModel
 
 
-class Internals:
+class StudyProbes:
     """Measures data sets one by one; what a model makes of a wave is kept while it is needed.
 
     Args:
@@ -121,7 +120,7 @@ class Comparisons:
         return replace(held, name=live.name)
 
 
-def _cache_of(internals: InternalsSpec, folder: Path) -> StateCache | None:
+def _cache_of(internals: Internals, folder: Path) -> StateCache | None:
     if internals.cache is None:
         return None
     return StateCache(folder / Path(internals.cache).expanduser())

@@ -24,7 +24,7 @@ from miscible.study.store import Store
 
 if TYPE_CHECKING:
     from miscible.evaluate.contract import Evaluator
-    from miscible.study.internals import Comparisons, Internals
+    from miscible.study.internals import Comparisons, StudyProbes
 
 SMALLEST_DOSE = 1e-3
 """Total effective dose below which a merge cannot be scaled up to dose 1."""
@@ -66,7 +66,7 @@ class _Run:
         self.estimator = Estimator(spec, plan, store, self.evaluators)
         self.live: LiveModel | None = None
         self.runtime = ""
-        self.internals: Internals | None = None
+        self.internals: StudyProbes | None = None
         self.comparisons: Comparisons | None = None
 
     def run(self) -> RunSummary:
@@ -170,13 +170,13 @@ class _Run:
         others = [(each.name, each.checkpoint.fingerprint) for each in references]
         return self.comparisons.compare(live, others), live.fingerprint
 
-    def _prepared(self, live: LiveModel) -> Internals:
-        from miscible.study.internals import Internals
+    def _prepared(self, live: LiveModel) -> StudyProbes:
+        from miscible.study.internals import StudyProbes
 
         if self.internals is None:
             # Of all data sets, finished or not: batches, and with them the last digits, are the
             # same whenever the study is stopped.
-            self.internals = Internals(self.spec, self.folder, self.plan.datasets, live)
+            self.internals = StudyProbes(self.spec, self.folder, self.plan.datasets, live)
         return self.internals
 
     def _provenance(self, step: Step, fingerprint: str, seconds: float) -> Provenance:
