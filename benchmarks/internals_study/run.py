@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import zipfile
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -21,14 +21,9 @@ from miscible.demo.study import BASE, CHILDREN, adapter_folder
 from miscible.report.page import write_report
 from miscible.study import Study
 
-PARADIGMS = (
-    "adjunct_island", "anaphor_number_agreement", "animate_subject_trans",
-    "determiner_noun_agreement_with_adj_irregular_1", "ellipsis_n_bar_1",
-    "existential_there_quantifiers_1", "expletive_it_object_raising",
-    "irregular_past_participle_verbs", "npi_present_1", "principle_A_domain_1",
-    "regular_plural_subject_verb_agreement_2", "wh_questions_subject_gap",
-)  # fmt: skip
-"""One BLiMP paradigm of each of its twelve phenomena."""
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import blimp
+
 PAIRS = 60
 EXAMPLES = 500
 LANGUAGES = ("de", "es", "fi", "tr", "zh")
@@ -58,11 +53,7 @@ def main() -> None:
 def write_study(work: Path, data: Path) -> Path:
     """Write the study file, and the first pairs of the BLiMP files, into *work*."""
     pairs = work / "blimp"
-    pairs.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(data / "blimp" / "BLiMP.zip") as archive:
-        for name in PARADIGMS:
-            lines = archive.read(f"data/{name}.jsonl").splitlines(keepends=True)
-            (pairs / f"{name}.jsonl").write_bytes(b"".join(lines[:PAIRS]))
+    blimp.unpack(data, pairs, PAIRS)
     treebanks = [next((data / "ud_pud").rglob(f"{language}_pud*")) for language in LANGUAGES]
     spec = {
         "name": "smollm2-inside",

@@ -14,9 +14,9 @@ import argparse
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,8 @@ from miscible.probe.run import ProbeOptions, _reads, layout_rows
 from miscible.probe.task_rows import TaskRows
 from miscible.probe.tasks import TaskLayout
 
-PARADIGMS = (
-    "adjunct_island", "anaphor_number_agreement", "animate_subject_trans",
-    "determiner_noun_agreement_with_adj_irregular_1", "ellipsis_n_bar_1",
-    "existential_there_quantifiers_1", "expletive_it_object_raising",
-    "irregular_past_participle_verbs", "npi_present_1", "principle_A_domain_1",
-    "regular_plural_subject_verb_agreement_2", "wh_questions_subject_gap",
-)  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import blimp
 
 COMPARED = ("upos", "deprel", "depth", "feature/Number", "feature/Tense")
 """Data sets on which the reference protocol is timed."""
@@ -97,11 +92,7 @@ def datasets(pairs: int, examples: int) -> Sequence[ProbeDataset]:
     """Return the data sets of the measurement."""
     data = Path(os.environ.get("MISCIBLE_SHARED_DATA", "../shared/data")) / "probing"
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "blimp").mkdir()
-        with zipfile.ZipFile(data / "blimp" / "BLiMP.zip") as archive:
-            for name in PARADIGMS:
-                path = Path(folder) / "blimp" / f"{name}.jsonl"
-                path.write_bytes(archive.read(f"data/{name}.jsonl"))
+        blimp.unpack(data, Path(folder) / "blimp")
         held = open_datasets([f"minimal_pairs:{folder}/blimp"], SourceOptions(limit=pairs))
     treebank = data / "ud_en_ewt" / "en_ewt-ud-dev.conllu.gz"
     return [*held, *open_datasets([f"conllu:{treebank}"], SourceOptions(limit=examples))]
