@@ -8,29 +8,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say, write_json
+from miscible.cli.measure_tables import print_measurement
+from miscible.cli.output import Format, print_json, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from miscible.measure.contract import Value
-    from miscible.measure.result import Measurement, ModelResult
     from miscible.measure.trace import Trace
     from miscible.models.checkpoint import Checkpoint
 
-OVERVIEW = {
-    "task_vector_cosine_similarity": "cosine",
-    "task_vector_magnitude_ratio": "ratio",
-    "layerwise_effective_rank_mergeability_score": "rank",
-    "right_subspace_overlap_top_k": "subspace",
-    "sign_conflict_rate": "conflict",
-}
-"""Metrics of the table where none is chosen, and their columns."""
 LENGTH = 128
 """Tokens of a calibration sequence, where the models can read as many."""
-WIDEST_MATRIX = 12
-MOST_ROWS = 30
 
 
 class By(StrEnum):
@@ -88,7 +77,7 @@ def measure(
     if format is Format.JSON:
         print_json(found.as_dict())
     elif format is Format.HUMAN:
-        _print(found)
+        print_measurement(found)
     unread = dict(traced.failures) if traced else {}
     if format is Format.HUMAN:
         for name, reason in unread.items():
@@ -108,142 +97,3 @@ def _trace(
     return trace_language_models(
         base, models, length=length, sequences=sequences, gradients=KINDS if gradients else ()
     )
-
-
-def _print(found: Measurement) -> None:
-    short = _short([model.name for model in found.models])
-    _print_models(found.models, short)
-    shown = list(found.metrics)
-    if set(OVERVIEW) < set(shown):
-        shown = list(OVERVIEW)
-    sound = [model.name for model in found.models if model.status == "ok"]
-    if len(shown) == 1 and 2 < len(sound) <= WIDEST_MATRIX:
-        _print_matrix(found, shown[0], sound, short)
-    elif len(sound) > 1:
-        _print_pairs(found, shown, short)
-    if found.by is not None and len(sound) > 1:
-        _print_parts(found, shown[0], short)
-    if len(sound) > 1 and len(shown) < len(found.metrics):
-        say(
-            f"{len(found.metrics)} metrics were measured; '--metrics' chooses, '--format json' "
-            "and '--output' give all of them."
-        )
-    for model in found.models:
-        if model.status != "ok":
-            say(f"{model.name}: {model.reason}", failed=True)
-
-
-def _print_models(models: Sequence[ModelResult], short: dict[str, str]) -> None:
-    rows = []
-    for model in models:
-        share = max(model.layers.items(), key=lambda held: held[1], default=("", 0.0))[0]
-        rows.append(
-            [
-                short[model.name],
-                share,
-                model.status,
-                _figure(model.norm),
-                _figure(model.relative_distance),
-                f"{model.coverage:.1%}",
-            ]
-        )
-    print_table(
-        "Models: how far they went from the base",
-        ["model", "most in", "status", "norm", "norm / base", "shared"],
-        rows,
-        text=3,
-    )
-
-
-def _print_pairs(found: Measurement, shown: Sequence[str], short: dict[str, str]) -> None:
-    first = shown[0]
-    pairs = [pair for pair in found.pairs if pair.metrics[first].status in ("ok", "undefined")]
-    pairs.sort(key=lambda pair: -_sortable(pair.metrics[first]))
-    rows = [
-        [short[pair.a], short[pair.b], *(_cell(pair.metrics[name]) for name in shown)]
-        for pair in pairs[:MOST_ROWS]
-    ]
-    columns = [OVERVIEW.get(name, name) for name in shown]
-    wide = sum(len(column) + 2 for column in columns) > 100
-    if wide:  # a column for each would not fit: a row for each
-        rows = [
-            [short[pair.a], short[pair.b], name, _cell(pair.metrics[name])]
-            for pair in pairs[:MOST_ROWS]
-            for name in shown
-            if pair.metrics[name].status != "excluded"
-        ]
-        columns = ["metric", "value"]
-    print_table(
-        f"Pairs, by {first.replace('_', ' ')}, the highest first",
-        ["model", "other", *columns],
-        rows,
-        text=3 if wide else 2,
-    )
-    if len(pairs) > MOST_ROWS:
-        say(f"{len(pairs) - MOST_ROWS} more pairs are in '--format json'.")
-    say("These are measurements, not a forecast of what a merge will score.")
-
-
-def _print_matrix(
-    found: Measurement, metric: str, sound: Sequence[str], short: dict[str, str]
-) -> None:
-    values = {(pair.a, pair.b): pair.metrics[metric] for pair in found.pairs}
-    values |= {
-        (pair.b, pair.a): pair.reverse.get(metric, pair.metrics[metric]) for pair in found.pairs
-    }
-    rows = [
-        [
-            str(number),
-            short[one],
-            *("" if one == other else _cell(values[one, other]) for other in sound),
-        ]
-        for number, one in enumerate(sound, 1)
-    ]
-    columns = ["", "model", *(str(number) for number in range(1, len(sound) + 1))]
-    print_table(metric.replace("_", " "), columns, rows, text=2)
-
-
-def _print_parts(found: Measurement, metric: str, short: dict[str, str]) -> None:
-    pairs = [pair for pair in found.pairs if pair.scopes]
-    scopes = dict.fromkeys(scope for pair in pairs for scope in pair.scopes)
-    rows = []
-    for scope in scopes:
-        held = [(pair, pair.scopes[scope].get(metric)) for pair in pairs if scope in pair.scopes]
-        known = [(value.value, pair) for pair, value in held if value and value.status == "ok"]
-        if not known:
-            status = next((value.status for _, value in held if value), "")
-            rows.append([scope, status, "", "", ""])
-            continue
-        low, high = min(known, key=lambda k: k[0]), max(known, key=lambda k: k[0])
-        mean = sum(value for value, _ in known) / len(known)
-        extreme = f"{short[high[1].a]}, {short[high[1].b]}"
-        rows.append([scope, extreme, _figure(mean), _figure(low[0]), _figure(high[0])])
-    print_table(
-        f"{metric.replace('_', ' ')} by {found.by}, over {len(pairs)} pairs",
-        [str(found.by), "highest of", "mean", "lowest", "highest"],
-        rows,
-        text=2,
-    )
-
-
-def _cell(value: Value) -> str:
-    return _figure(value.value) if value.status == "ok" else value.status
-
-
-def _figure(value: float) -> str:
-    if value != value:
-        return ""
-    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.2g}"
-
-
-def _sortable(value: Value) -> float:
-    return value.value if value.status == "ok" else float("-inf")
-
-
-def _short(names: Sequence[str]) -> dict[str, str]:
-    """Return the shortest last parts of references that tell them apart."""
-    for parts in range(1, 1 + max(name.count("/") + 1 for name in names)):
-        found = {name: "/".join(name.rstrip("/").split("/")[-parts:]) for name in names}
-        if len(set(found.values())) == len(names):
-            return found
-    return {name: name for name in names}

@@ -11,11 +11,11 @@ import pandas as pd
 
 from miscible.analyse.taxonomy import WORDS, by_unit, distinct_metrics
 from miscible.analyse.words import metric_name, number, with_interval
+from miscible.report.charts.toggles import model_toggles
 from miscible.report.figure import (
     HEIGHT,
     Chart,
     ChartGroup,
-    Toggle,
     averaged_over,
     axis,
     color,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from miscible.report.figure import Style
     from miscible.report.palette import Palette
 
-SHOWN_AT_FIRST = 3
-"""Merges whose curves are visible before the reader chooses."""
 
 STRIP = 90
 """Pixels that selectivity takes below the curves."""
@@ -70,19 +68,7 @@ def layer_charts(
         strip = selective[(metric, name)].dropna(subset=["estimate"])
         charts.append(_panel(f"layers-{i}", name, metric, held, strip, levels, palette))
     present = set(rows["model"])
-    alive = [merge for merge in ranking if merge not in analysis.collapsed][:SHOWN_AT_FIRST]
-    fixed = [name for name in (tables.base, *tables.parents) if name in present]
-    toggles = [Toggle(str(name), str(name), palette.models[str(name)]) for name in fixed]
-    toggles += [
-        Toggle(merge, merge, palette.models[merge], shown=merge in alive)
-        for merge in tables.merges
-        if merge in present
-    ]
-    hidden = {toggle.group for toggle in toggles if not toggle.shown}
-    for chart in charts:
-        for trace in chart.figure["data"]:
-            if trace.get("meta", {}).get("group") in hidden:
-                trace["visible"] = False
+    toggles = model_toggles(charts, present, tables, analysis, palette, ranking)
     return ChartGroup("layer-charts", charts, toggles)
 
 

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from miscible.analyse.words import metric_name, number, with_interval
-from miscible.report.charts.layers import SHOWN_AT_FIRST
+from miscible.report.charts.toggles import model_toggles
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     Figure,
     Selector,
-    Toggle,
     axis,
     color,
     finite,
@@ -87,19 +86,7 @@ def similarity_charts(
         selectors.append(Selector("CKA of all layers:", names))
     charts += _curves(rows[rows["layer"] == rows["other_layer"]], tables, palette)
     present = set(rows["model"])
-    alive = [merge for merge in ranking if merge not in analysis.collapsed][:SHOWN_AT_FIRST]
-    fixed = [name for name in (tables.base, *tables.parents) if name in present]
-    toggles = [Toggle(str(name), str(name), palette.models[str(name)]) for name in fixed]
-    toggles += [
-        Toggle(merge, merge, palette.models[merge], shown=merge in alive)
-        for merge in tables.merges
-        if merge in present
-    ]
-    hidden = {toggle.group for toggle in toggles if not toggle.shown}
-    for chart in charts:
-        for trace in chart.figure["data"]:
-            if trace.get("meta", {}).get("group") in hidden:
-                trace["visible"] = False
+    toggles = model_toggles(charts, present, tables, analysis, palette, ranking)
     return ChartGroup(GROUP, charts, toggles, selectors)
 
 
