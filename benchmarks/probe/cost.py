@@ -26,11 +26,11 @@ import torch
 from miscible.models import LiveModel, open_checkpoint
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.probe.dataset import ProbeDataset
-from miscible.probe.encode import Encoding, _Batch, _reads_of_texts, encode
+from miscible.probe.encoding.encode import Encoding, _Batch, _reads_of_texts, encode
+from miscible.probe.layout.tasks import TaskLayout
 from miscible.probe.plan import ProbePlan, Wave
 from miscible.probe.run import ProbeOptions, _reads, layout_rows
-from miscible.probe.task_rows import TaskRows
-from miscible.probe.tasks import TaskLayout
+from miscible.probe.scoring.task_rows import TaskRows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import blimp

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from miscible.probe.held_out import Split, fit_classes, fit_values
+from miscible.probe.fit.held_out import Split, fit_classes, fit_values
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from figures import Panel, panel_figure

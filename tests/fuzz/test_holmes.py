@@ -14,7 +14,7 @@ from fuzz.examples import fuzz
 from miscible.errors import DatasetError, SpecError
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.probe.dataset import ProbeDataset
-from probe.holmes_data import Task, config, csv_of, table, tasks
+from probe.datasets.holmes_data import Task, config, csv_of, table, tasks
 
 TASKS = tasks(8)
 TABLES = [table(task, splits=2).encode() for task in TASKS]

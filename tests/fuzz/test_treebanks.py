@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fuzz.examples import fuzz
 from miscible.errors import DatasetError
 from miscible.probe.contract import SourceOptions, open_datasets
-from probe.test_gum import own_corpus
-from probe.treebanks import ARABIC, ENGLISH, GERMAN, many
+from probe.datasets.test_gum import own_corpus
+from probe.datasets.treebanks import ARABIC, ENGLISH, GERMAN, many
 
 CONTENT = "\n".join([own_corpus(14), many(14), GERMAN, ARABIC, ENGLISH])
 PIECES = [

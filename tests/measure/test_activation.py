@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 from measure.tiny_calibration import children, tokens
 from miscible.errors import IncompatibleModelsError, MiscibleError
-from miscible.measure.cka import debiased_linear_cka
 from miscible.measure.contract import METRICS, Pair
 from miscible.measure.hidden_states import StateTaps
 from miscible.measure.language_model import LanguageModel
@@ -21,7 +20,7 @@ from miscible.measure.stability import stability
 from miscible.measure.trace import Trace
 from miscible.measure.tracing import trace
 from miscible.models import Checkpoint, FolderCheckpoint
-from miscible.probe.cka import linear_cka
+from miscible.similarity.cka import linear_cka
 
 
 @pytest.fixture
@@ -101,17 +100,15 @@ def test_layers_and_blocks_that_are_not_there(models: dict[str, Checkpoint]) -> 
         StateTaps(module, [-1])
 
 
-def test_cka_equals_that_of_the_probes() -> None:
-    draw = np.random.default_rng(0)
-    first = draw.normal(size=(20, 1, 6))
-    second = np.concatenate([first @ draw.normal(size=(6, 6)), draw.normal(size=(20, 1, 9))], 2)
+def test_cka_equals_that_of_the_probes(models: dict[str, Checkpoint]) -> None:
+    found = traced(models, folds=4)  # of three samples each
+    held = found.activations("m1", "m2")
+    few = found.activations("m1", "m2", pieces=[0])
+    assert held is not None and few is not None
+    first, second = (found.states[name][:, :1] for name in ("m1", "m2"))
     wanted = float(linear_cka(first, second).value[0, 0])
-    assert debiased_linear_cka(first[:, 0], second[:, 0]) == pytest.approx(wanted, abs=1e-10)
-    rotation = np.linalg.qr(draw.normal(size=(6, 6)))[0]
-    turned = 3 * first[:, 0] @ rotation + 5
-    assert debiased_linear_cka(first[:, 0], turned) == pytest.approx(1, abs=1e-12)
-    assert math.isnan(debiased_linear_cka(first[:3, 0], first[:3, 0]))
-    assert math.isnan(debiased_linear_cka(np.ones((9, 2)), first[:9, 0]))
+    assert held.more["cka"][0] == pytest.approx(wanted, abs=1e-10)
+    assert few.samples < 4 and math.isnan(few.more["cka"][0])
 
 
 def test_stability_is_the_spread_over_folds_and_halves(models: dict[str, Checkpoint]) -> None:

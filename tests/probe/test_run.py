@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from miscible.probe.contract import SourceOptions, open_datasets
-from miscible.probe.encode import Encoding, encode
-from miscible.probe.pair_rows import PairRows, macro_f1
-from miscible.probe.pairs import PairLayout
+from miscible.probe.encoding.encode import Encoding, encode
+from miscible.probe.layout.pairs import PairLayout
 from miscible.probe.plan import ProbePlan
-from miscible.probe.rows import Rows
 from miscible.probe.run import ProbeOptions, probe_model
+from miscible.probe.scoring.pair_rows import PairRows, macro_f1
+from miscible.probe.scoring.rows import Rows
 from probe.toy_data import dataset_of
 
 

@@ -13,7 +13,7 @@ from miscible.analyse.depth_maps import layered_panels
 from miscible.analyse.panel import Floats, Panel
 from miscible.analyse.resample import Resampling, bootstrap_means, cluster_sums
 from miscible.analyse.taxonomy import Unit
-from miscible.probe.depth import best_layer, centre
+from miscible.probe.scoring.depth import best_layer, centre
 
 if TYPE_CHECKING:
     from miscible.analyse.tables import StudyTables

@@ -15,8 +15,8 @@ from miscible.cli.output import Format, print_json, print_table, progress, say, 
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
-    from miscible.probe.predictions import ProbeKind
     from miscible.probe.run import ProbeOptions
+    from miscible.probe.scoring.predictions import ProbeKind
     from miscible.records import ScoreRow, SimilarityRow
 
 
@@ -65,8 +65,8 @@ def probe(
     """Tell what each layer of models knows about language, with intervals."""
     chosen = _parse_layers(layers)
 
-    from miscible.probe.cache import StateCache
     from miscible.probe.contract import SourceOptions, open_datasets
+    from miscible.probe.encoding.cache import StateCache
     from miscible.probe.sweep import Sweep, probe_models
 
     with progress(format):

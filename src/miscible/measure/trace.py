@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from miscible.errors import MiscibleError, UnknownNameError, did_you_mean
 from miscible.keys import content_key
-from miscible.measure.cka import debiased_linear_cka
 from miscible.measure.gram import Gram
 from miscible.measure.pair import ActivationPair, GradientPair
+from miscible.similarity.cka import linear_cka
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Kind: TypeAlias = Literal["encoder", "input"]
@@ -123,7 +123,7 @@ class Trace:
             np.stack([first.mean(axis=0), second.mean(axis=0)]),
             samples=len(chosen),
             tokens=sum(piece.tokens for piece in held),
-            more={"cka": np.array([debiased_linear_cka(first, second)])},
+            more={"cka": np.array([_cka(first, second)])},
         )
 
     def gradients(self, a: str, b: str, pieces: Sequence[int] | None = None) -> GradientPair | None:
@@ -173,3 +173,9 @@ class Trace:
         return np.concatenate(
             [np.arange(ends[p] - self.pieces[p].samples, ends[p]) for p in self._chosen(pieces)]
         )
+
+
+def _cka(first: Array, second: Array) -> float:
+    """Return the debiased linear CKA of two layers' states, [samples, width]."""
+    together = np.zeros(len(first))  # one group has no interval, and its value costs least
+    return float(linear_cka(first[:, None], second[:, None], together).value[0, 0])

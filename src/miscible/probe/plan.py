@@ -10,9 +10,9 @@ import numpy as np
 
 from miscible.errors import DatasetError
 from miscible.probe.dataset import Example, ProbeDataset, Span, Text
-from miscible.probe.pairs import PairLayout
-from miscible.probe.tasks import TaskLayout
-from miscible.probe.tokens import EncodingPlan, Read
+from miscible.probe.encoding.tokens import EncodingPlan, Read
+from miscible.probe.layout.pairs import PairLayout
+from miscible.probe.layout.tasks import TaskLayout
 
 if TYPE_CHECKING:
     from miscible.models.live import LiveModel

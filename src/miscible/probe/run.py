@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from miscible.probe.cache import StateCache
-from miscible.probe.encode import Encoding, encode
-from miscible.probe.pair_rows import PairRows
-from miscible.probe.pairs import PairLayout
+from miscible.probe.encoding.cache import StateCache
+from miscible.probe.encoding.encode import Encoding, encode
+from miscible.probe.encoding.tokens import EncodingPlan, Read
+from miscible.probe.layout.pairs import PairLayout
+from miscible.probe.layout.tasks import TaskLayout
 from miscible.probe.plan import Layout, ProbePlan, Wave, read_of
-from miscible.probe.predictions import ProbeKind
-from miscible.probe.rows import Rows
-from miscible.probe.task_rows import TaskRows
-from miscible.probe.tasks import TaskLayout
-from miscible.probe.tokens import EncodingPlan, Read
+from miscible.probe.scoring.pair_rows import PairRows
+from miscible.probe.scoring.predictions import ProbeKind
+from miscible.probe.scoring.rows import Rows
+from miscible.probe.scoring.task_rows import TaskRows
 from miscible.progress import task
 from miscible.records import FailureRow, ItemRow, ScoreRow
 

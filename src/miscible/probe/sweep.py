@@ -10,10 +10,10 @@ from miscible.models.checkpoint import Checkpoint
 from miscible.models.live import LiveModel
 from miscible.models.ref import open_checkpoint
 from miscible.models.runtime import runtime_key
-from miscible.probe.cache import StateCache
-from miscible.probe.compare import Portrait, Sample, compare, describe
+from miscible.probe.comparison.compare import Portrait, Sample, compare, describe
 from miscible.probe.dataset import ProbeDataset
-from miscible.probe.encode import resolve_layers
+from miscible.probe.encoding.cache import StateCache
+from miscible.probe.encoding.encode import resolve_layers
 from miscible.probe.plan import ProbePlan
 from miscible.probe.run import ProbeOptions, Probing, probe_model
 from miscible.records import FailureRow, ItemRow, ScoreRow, SimilarityRow

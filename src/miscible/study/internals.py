@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscible.errors import DatasetError
-from miscible.probe.cache import StateCache
-from miscible.probe.compare import Portrait, Sample, compare, describe
+from miscible.probe.comparison.compare import Portrait, Sample, compare, describe
 from miscible.probe.dataset import ProbeDataset
-from miscible.probe.encode import Encoding, encode
+from miscible.probe.encoding.cache import StateCache
+from miscible.probe.encoding.encode import Encoding, encode
 from miscible.probe.plan import ProbePlan
 from miscible.probe.run import ProbeOptions, layout_rows
 from miscible.records import Row

@@ -1,0 +1,1 @@
+"""What sets the insides of two models apart, without probes."""

@@ -1,0 +1,1 @@
+"""From fitted probes to rows: scores, intervals, baselines, selectivity, where along depth."""

@@ -1,0 +1,1 @@
+"""How alike the states of two models are, from arrays alone, with intervals."""
