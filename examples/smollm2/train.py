@@ -2,10 +2,12 @@
 
     python examples/smollm2/train.py math --data GSM8K/train.jsonl.gz --out adapters/math
     python examples/smollm2/train.py code --out adapters/code
+    python examples/smollm2/train.py text --data letters.jsonl --out adapters/letters
 
 `math` learns the questions and worked answers of GSM8K, `code` the source of the running Python's
-standard library (without the modules that the demo holds out). The result is a PEFT adapter and
-a `training.json` that says how it was made; neither names a path of this machine.
+standard library (without the modules that the demo holds out), `text` whatever stands in the field
+`text` of a file of your own. The result is a PEFT adapter and a `training.json` that says how it
+was made; neither names a path of this machine.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import math
 import platform
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,11 +52,26 @@ class Settings:
     autocast: bool = True  # bf16 arithmetic in matrix products, fp32 weights and loss
 
 
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn.
+
+    Attributes:
+        source: what the text is, for the record; ``{data}`` becomes the name of the data file.
+        read: the documents of a data file, or None if the task brings its own.
+        make: the documents of a task that brings its own.
+    """
+
+    source: str
+    read: Callable[[Path], list[str]] | None = None
+    make: Callable[[], list[str]] | None = None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("task", choices=["math", "code"])
+    parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--out", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--data", type=Path, help="GSM8K training problems, .jsonl or .jsonl.gz")
+    parser.add_argument("--data", type=Path, help="what is learnt, .jsonl or .jsonl.gz")
     parser.add_argument("--base", type=Path, help=f"model folder (default: demo:{BASE})")
     for name in ("tokens", "seed", "rank"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Settings, name))
@@ -62,17 +80,15 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, default=default)
     parser.add_argument("--no-autocast", action="store_true", help="fp32 arithmetic, twice slower")
     args = parser.parse_args()
-    if args.task == "math" and args.data is None:
-        parser.error("math needs --data: github.com/openai/grade-school-math, train.jsonl (MIT)")
-    documents, source = (
-        (gsm8k_documents(args.data), "GSM8K train split, questions and worked answers (MIT)")
-        if args.task == "math"
-        else (
-            stdlib_documents(),
-            f"standard library source of CPython {platform.python_version()}, split 'train' "
-            "of miscible.demo.text (PSF licence)",
-        )
-    )
+    task: Task = TASKS[args.task]
+    documents: list[str] = []
+    if task.make is not None:
+        documents = task.make()
+    elif args.data is None:
+        parser.error(f"{args.task} needs --data: {task.source}")
+    elif task.read is not None:
+        documents = task.read(args.data)
+    source = task.source.format(data=args.data.name if args.data else "")
     settings = Settings(
         seed=args.seed,
         rank=args.rank,
@@ -86,10 +102,19 @@ def main() -> None:
 
 def gsm8k_documents(path: Path) -> list[str]:
     """Questions with their worked answers."""
+    return [f"{row['question']}\n{row['answer']}" for row in rows_of(path)]
+
+
+def text_documents(path: Path) -> list[str]:
+    """The field `text` of every line."""
+    return [str(row["text"]) for row in rows_of(path)]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file, compressed or not."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [f"{row['question']}\n{row['answer']}" for row in rows]
+        return [json.loads(line) for line in lines]
 
 
 def stdlib_documents(characters: int = 3_000) -> list[str]:
@@ -99,6 +124,17 @@ def stdlib_documents(characters: int = 3_000) -> list[str]:
         text = read_source(path)
         pieces += [text[at : at + characters] for at in range(0, len(text), characters)]
     return pieces
+
+
+TASKS = {
+    "math": Task("GSM8K train split, questions and worked answers (MIT)", read=gsm8k_documents),
+    "code": Task(
+        f"standard library source of CPython {platform.python_version()}, split 'train' "
+        "of miscible.demo.text (PSF licence)",
+        make=stdlib_documents,
+    ),
+    "text": Task("texts of {data}, a file whose lines have a field 'text'", read=text_documents),
+}
 
 
 def train(documents: list[str], source: str, base: Path, out: Path, settings: Settings) -> None:

@@ -97,6 +97,16 @@ def solution_bits_per_byte(doc: dict[str, Any], results: Sequence[Any]) -> dict[
     return {"bits_per_byte": (logprob, len(f" {doc['answer']}".encode()))}
 
 
+def likelihood_per_token(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+    """Return ``likelihood``, exp of the mean log-probability of a token, for task YAML.
+
+    The document's field ``tokens`` is the number of tokens of its answer. The value lies in
+    (0, 1], higher is better: the geometric mean of the probabilities of the answer's tokens.
+    """
+    logprob, _ = results[0]
+    return {"likelihood": math.exp(logprob / doc["tokens"])}
+
+
 def _measure(
     metric: str,
     items: Sequence[tuple[Sample, Contribution]],
