@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from miscible.predict.contract import Predictor, predictor
-from miscible.predict.coordinate_descent import FOLDS, nested, path
+from miscible.predict.active_set import FOLDS, nested, path
 from miscible.predict.features import Scaling
 from miscible.predict.linear import Linear, training_features
 from miscible.predict.pairs import Examples, Floats, Ints
 
 FRACTIONS: Floats = np.logspace(0, -3, 30)
 """Penalties that are tried, over the smallest one that lets no feature in."""
-TOLERANCE = 1e-7
-"""A weight has settled when it moves less than this part of the outcome's standard deviation."""
 
 
 @predictor("lasso")
@@ -31,12 +29,10 @@ class Lasso(Predictor):
     Attributes:
         ratio: share of L1 in the penalty, in (0, 1]; the rest is squared (elastic net).
         penalty: a penalty to take instead of choosing one, in units of the outcome.
-        tolerance: see `TOLERANCE`.
     """
 
     ratio: float = 1.0
     penalty: float | None = None
-    tolerance: float = TOLERANCE
 
     def fit(self, train: Examples, *, seed: int) -> Linear:
         """Choose the penalty and fit; *seed* draws the inner groups of tasks."""
@@ -50,7 +46,7 @@ class Lasso(Predictor):
         group, groups = inner_groups(train, seed)
         weights, middle, scale, mean, penalty, _ = nested(
             features, outcome, train.pairs.first, train.pairs.second, group, groups, FRACTIONS,
-            self.ratio, self.tolerance,
+            self.ratio,
         )  # fmt: skip
         return Linear(
             names, Scaling(middle, scale), weights * spread, centre + mean * spread,
@@ -64,7 +60,7 @@ class Lasso(Predictor):
         scaled, n = scaling.apply(features), len(outcome)
         steps = np.array([penalty / spread])
         gram, moment = scaled.T @ scaled / n, scaled.T @ outcome / n
-        weights = path(gram, moment, steps, self.ratio, self.tolerance)[0]
+        weights = path(gram, moment, steps, self.ratio)[0]
         return Linear(names, scaling, weights * spread, mean, {"penalty": penalty})
 
     def restore(self, held: Mapping[str, Any]) -> Linear:
