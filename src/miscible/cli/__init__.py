@@ -17,6 +17,7 @@ from miscible.cli.output import fail
 from miscible.cli.probe import probe
 from miscible.cli.statistics import adamerge, statistics
 from miscible.cli.study import study_app
+from miscible.cli.suggest import suggest
 from miscible.cli.verify import verify
 from miscible.errors import MiscibleError
 
@@ -35,6 +36,7 @@ app.command()(methods)
 app.command()(statistics)
 app.command()(adamerge)
 app.command()(measure)
+app.command()(suggest)
 app.command()(evaluate)
 app.command()(probe)
 app.add_typer(study_app, name="study")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from miscible.predict.contract import Predictor, predictor
 from miscible.predict.active_set import FOLDS, nested, path
+from miscible.predict.contract import Predictor, predictor
 from miscible.predict.features import Scaling
 from miscible.predict.linear import Linear, training_features
 from miscible.predict.pairs import Examples, Floats, Ints

@@ -101,36 +101,53 @@ def read_metrics(path: Path, counts: Counter[str]) -> MetricRows:
 def _read_measurement(path: Path, counts: Counter[str]) -> MetricRows:
     try:
         held = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError("it is not JSON.", where=str(path)) from error
+    return measured_rows(held, str(path), counts)
+
+
+def measured_rows(held: Mapping[str, Any], source: str, counts: Counter[str]) -> MetricRows:
+    """Return the metrics of a measurement, as ``Measurement.as_dict`` gives them.
+
+    Args:
+        held: the measurement.
+        source: where it comes from, for messages.
+        counts: what the rules of `read_metrics` concerned.
+
+    Raises:
+        DatasetError: if it is no measurement, or has no pairs.
+    """
+    try:
         names = [str(name) for name in held["metrics"]]
         pairs = [
             (str(p["a"]), str(p["b"]), p["metrics"], p.get("reverse", {})) for p in held["pairs"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
-            "it is not what 'miscible measure --format json' prints.", where=str(path)
+            "it is not what 'miscible measure --format json' prints.", where=source
         ) from error
     directed = {name for _, _, _, reverse in pairs for name in reverse}
     plain = [name for name in names if name not in directed]
     both = [name for name in names if name in directed]
     found: dict[tuple[str, str], list[float]] = {}
     for a, b, metrics, reverse in pairs:
-        values = [_measured(metrics, name, path) for name in plain]
+        values = [_measured(metrics, name, source) for name in plain]
         for name in both:
-            values += _both(_measured(metrics, name, path), _measured(reverse, name, path))
+            values += _both(_measured(metrics, name, source), _measured(reverse, name, source))
         found[(a, b) if a < b else (b, a)] = values
     if not found:
-        raise DatasetError("it has no pairs.", where=str(path))
+        raise DatasetError("it has no pairs.", where=source)
     failed = sum(model.get("status") == "failed" for model in held.get("models", []))
     counts["models that could not be measured"] += failed
     return MetricRows([*plain, *(f"{n}{kind}" for n in both for kind in ("_mean", "_gap"))], found)
 
 
-def _measured(values: Mapping[str, Any], name: str, path: Path) -> float:
+def _measured(values: Mapping[str, Any], name: str, source: str) -> float:
     try:
         value = values.get(name, {}).get("value")
         return math.nan if value is None else float(value)
     except (AttributeError, TypeError, ValueError) as error:
-        raise DatasetError(f"the metric {name!r} has no value.", where=str(path)) from error
+        raise DatasetError(f"the metric {name!r} has no value.", where=source) from error
 
 
 def _both(one: float, other: float) -> list[float]:

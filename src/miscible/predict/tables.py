@@ -45,7 +45,7 @@ def read_tables(
     measured = read_metrics(metrics, counts)
     rows = read_outcomes(outcomes, counts) if outcomes is not None else []
     names = {name for pair in measured.values for name in pair}
-    scalar_names, scalars = _read_models(models, names, counts)
+    scalar_names, scalars = read_models(models, names, counts)
     known = [*measured.names, *scalar_names]
     for name in drop:
         if name not in known:
@@ -105,9 +105,19 @@ def _useful(
     return tuple(names[column] for column in kept), table[:, kept]
 
 
-def _read_models(
+def read_models(
     path: Path | None, names: set[str], counts: Counter[str]
 ) -> tuple[list[str], dict[str, list[float]]]:
+    """Return the scalars of a table of models, and by model their values.
+
+    Args:
+        path: see `read_tables`; None for no scalars.
+        names: models that are of interest.
+        counts: what rules concerned.
+
+    Raises:
+        MiscibleError: if it cannot be read, or two rows of a model contradict each other.
+    """
     if path is None:
         return [], {}
     cells = read_cells(path)
