@@ -112,7 +112,7 @@ def _solve(root: Any, size: int, right: Any) -> None:
 
 
 @_compiled
-def _drop(active: Any, sign: Any, weights: Any, size: int, at: int) -> int:
+def _drop(active: Any, sign: Any, weights: Any, size: int, at: int) -> Any:
     weights[active[at]] = 0.0
     for k in range(at, size - 1):
         active[k], sign[k] = active[k + 1], sign[k + 1]
@@ -120,7 +120,7 @@ def _drop(active: Any, sign: Any, weights: Any, size: int, at: int) -> int:
 
 
 @_compiled
-def _exchange(gram: Any, active: Any, sign: Any, weights: Any, size: int, root: Any) -> int:
+def _exchange(gram: Any, active: Any, sign: Any, weights: Any, size: int, root: Any) -> Any:
     """Make room for the last active feature, which is a sum of the others.
 
     Moving along that sum changes no prediction and makes the weights smaller, until one is 0.

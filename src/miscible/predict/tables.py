@@ -28,6 +28,7 @@ def read_tables(
     models: Path | None = None,
     *,
     drop: Sequence[str] = (),
+    complete: bool = False,
 ) -> PairTable:
     """Read tables (CSV or Parquet; metrics also as ``miscible measure --format json`` prints them).
 
@@ -37,6 +38,7 @@ def read_tables(
             norm_acc_b, and error, which is empty where the merge went well.
         models: columns task, zero_shot, finetuned, and any further scalar of a model.
         drop: metrics and scalars not to be used.
+        complete: leave out pairs that lack a metric, instead of taking the training mean for it.
 
     Raises:
         MiscibleError: for what cannot be read, contradicts itself, or fits nothing together.
@@ -55,7 +57,18 @@ def read_tables(
             )
         counts["metrics and scalars dropped as asked"] += 1
     pairs = _pairs(measured, scalar_names, scalars, drop, counts)
-    return PairTable(pairs, _outcomes(pairs, rows, scalar_names, scalars, counts), dict(counts))
+    if complete:
+        lacking = np.isnan(pairs.metrics).any(axis=1)
+        counts["pairs that lack a metric (left out as asked)"] += int(lacking.sum())
+        pairs = pairs.take(~lacking)
+    else:
+        counts["missing cells of metrics (taken for the training mean)"] += int(
+            np.isnan(pairs.metrics).sum()
+        )
+    if not len(pairs):
+        raise MiscibleError("no pair has all metrics.", where=str(metrics))
+    found = _outcomes(pairs, rows, scalar_names, scalars, counts)
+    return PairTable(pairs, found, {rule: number for rule, number in counts.items() if number})
 
 
 def _pairs(
@@ -73,14 +86,11 @@ def _pairs(
     table = np.array([measured.values[pair] for pair in ordered], dtype=np.float64)
     table = table.reshape(len(ordered), len(measured.names))
     metric_names, table = _useful(measured.names, table, drop, "metrics", counts)
-    counts["missing cells of metrics (taken for the training mean)"] += int(np.isnan(table).sum())
     missing = [math.nan] * len(scalar_names)
     held = np.array([scalars.get(name, missing) for name in models], dtype=np.float64)
     held = held.reshape(len(models), len(scalar_names))
     kept_scalars, held = _useful(scalar_names, held, drop, "scalars", counts)
     counts["missing scalars of models (taken for the training mean)"] += int(np.isnan(held).sum())
-    for rule in [rule for rule, number in counts.items() if not number]:
-        del counts[rule]
     return Pairs(tuple(models), first, second, metric_names, table, kept_scalars, held)
 
 
@@ -98,11 +108,15 @@ def _useful(
             counts[f"{what} without any value (not used)"] += 1
         elif len(there) > 1 and (there == there[0]).all():
             counts[f"{what} that are the same everywhere (not used)"] += 1
-        elif any(np.array_equal(values, table[:, other], equal_nan=True) for other in kept):
-            counts[f"{what} that repeat another cell by cell (not used)"] += 1
+        elif any(_repeats(values, table[:, other]) for other in kept):
+            counts[f"{what} that repeat an earlier one cell by cell (not used)"] += 1
         else:
             kept.append(column)
     return tuple(names[column] for column in kept), table[:, kept]
+
+
+def _repeats(one: Floats, other: Floats) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-12, atol=0.0, equal_nan=True))
 
 
 def read_models(
@@ -153,8 +167,8 @@ def read_models(
     if {"zero_shot", "finetuned"} <= set(columns) and RATIO not in columns:
         base, own = columns.index("zero_shot"), columns.index("finetuned")
         for values in found.values():
-            values.append(values[base] / values[own] if values[own] > 0 else math.nan)
-        columns.append(RATIO)
+            values.insert(0, values[base] / values[own] if values[own] > 0 else math.nan)
+        columns.insert(0, RATIO)
     return columns, found
 
 
