@@ -10,6 +10,7 @@ from miscible import __version__
 from miscible.cli.demo import demo
 from miscible.cli.doctor import doctor
 from miscible.cli.evaluate import evaluate
+from miscible.cli.fit import fit
 from miscible.cli.measure import measure
 from miscible.cli.merge import merge
 from miscible.cli.methods import methods
@@ -36,6 +37,7 @@ app.command()(methods)
 app.command()(statistics)
 app.command()(adamerge)
 app.command()(measure)
+app.command()(fit)
 app.command()(suggest)
 app.command()(evaluate)
 app.command()(probe)

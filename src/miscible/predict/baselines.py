@@ -52,8 +52,9 @@ def partners_mean(train: Examples, test: Pairs) -> Floats:
     mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
     known = (count > 0).astype(float)
     number = known[test.first] + known[test.second]
-    both = mean[test.first] + mean[test.second]
-    return np.where(number > 0, both / np.maximum(number, 1), train.mean.mean())
+    both = (mean[test.first] + mean[test.second]) / np.maximum(number, 1)
+    guess: Floats = np.where(number > 0, both, train.mean.mean())
+    return guess
 
 
 def task_means(train: Examples, test: Pairs) -> Floats:
@@ -116,14 +117,17 @@ def _line(x: Floats, y: Floats, at: Floats) -> Floats:
     return mean + slope * np.where(np.isfinite(at), at - centre, 0.0)
 
 
+FINETUNED = "finetuned"
+"""Scalar of a model: its own score on its task."""
+
 BASELINES: dict[str, Baseline] = {
-    "training_mean": Baseline("mean of the training pairs", training_mean),
-    "partners_mean": Baseline("mean of the partner's other merges", partners_mean),
-    "task_means": Baseline("two-way task means", task_means),
-    "finetuned": Baseline("mean score of the two models", one_feature("mean(finetuned)"), "finetuned"),
-    "zero_shot_ratio": Baseline("base's score over the model's", one_feature(f"mean({RATIO})"), RATIO),
-    "best_metric": Baseline("best single metric", best_metric),
-}  # fmt: skip
+    "training_mean": Baseline("training mean", training_mean),
+    "partners_mean": Baseline("partner's mean", partners_mean),
+    "task_means": Baseline("task means", task_means),
+    "finetuned": Baseline("models' own score", one_feature(f"mean({FINETUNED})"), FINETUNED),
+    "zero_shot_ratio": Baseline("base/own score", one_feature(f"mean({RATIO})"), RATIO),
+    "best_metric": Baseline("best metric", best_metric),
+}
 
 
 def available(pairs: Pairs) -> dict[str, Baseline]:

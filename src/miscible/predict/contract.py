@@ -62,7 +62,7 @@ class Fitted(ABC):
 
     @abstractmethod
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data (names, numbers, lists), ready for JSON."""
+        """Return it as plain data (names, finite numbers, lists, None), ready for JSON."""
 
 
 class Predictor(ABC):

@@ -29,8 +29,8 @@ class LeastSquares(Predictor):
         """Fit; there is nothing to draw."""
         names, features = training_features(train)
         scaling, mean = Scaling.of(features), float(np.mean(train.mean))
-        weights = np.linalg.lstsq(scaling.apply(features), train.mean - mean, rcond=RANK)[0]
-        return Linear(names, scaling, weights, mean)
+        found = np.linalg.lstsq(scaling.apply(features), train.mean - mean, rcond=RANK)[0]
+        return Linear(names, scaling, found.astype(np.float64), mean)
 
     def restore(self, held: Mapping[str, Any]) -> Linear:
         """Return what was written."""

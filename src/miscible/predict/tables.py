@@ -58,9 +58,9 @@ def read_tables(
         counts["metrics and scalars dropped as asked"] += 1
     pairs = _pairs(measured, scalar_names, scalars, drop, counts)
     if complete:
-        lacking = np.isnan(pairs.metrics).any(axis=1)
-        counts["pairs that lack a metric (left out as asked)"] += int(lacking.sum())
-        pairs = pairs.take(~lacking)
+        whole = np.flatnonzero(np.isfinite(pairs.metrics).all(axis=1))
+        counts["pairs that lack a metric (left out as asked)"] += len(pairs) - len(whole)
+        pairs = pairs.take(whole)
     else:
         counts["missing cells of metrics (taken for the training mean)"] += int(
             np.isnan(pairs.metrics).sum()

@@ -78,6 +78,17 @@ def leave_tasks_out(pairs: Pairs, k: int, draws: int, seed: int) -> list[Fold]:
     return folds
 
 
+def leave_pairs_out(pairs: Pairs, parts: int, seed: int) -> list[Fold]:
+    """Return folds of single pairs, both of whose models are mostly known from other pairs.
+
+    It says how well a gap in a table is filled, and nothing about a new model.
+    """
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    tests = [np.sort(order[part::parts]) for part in range(min(parts, len(pairs)))]
+    every = np.arange(len(pairs))
+    return [Fold((), np.setdiff1d(every, test), test) for test in tests]
+
+
 def _fold(pairs: Pairs, held: npt.NDArray[np.int64], touching: int) -> Fold:
     out = np.zeros(len(pairs.models), dtype=np.bool_)
     out[held] = True

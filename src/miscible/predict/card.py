@@ -1,0 +1,103 @@
+"""The card of a predictor: what it was fitted to, and how far it may be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from miscible import __version__
+from miscible.predict.fitting import Fit
+from miscible.predict.validation.result import Comparison, Validation
+
+SHOWN = 8
+"""Coefficients of a method that are shown, the largest first."""
+
+
+def card_of(fit: Fit) -> str:
+    """Return the card as Markdown."""
+    held = fit.predictor
+    parts = [
+        "# A predictor of merges\n",
+        f"Fitted by miscible {__version__}: objective `{held.objective}`, {held.target} scores, "
+        f"{len(fit.validations)} methods.\n",
+        "LOTO holds out one task, whose partners are known; *unseen* holds out both models of "
+        "every predicted pair. r is Pearson's, the mean over held-out sets; skill is 1 - SSE / "
+        "SSE of the training mean, pooled over these. In brackets: 95 % over resampled tasks. The "
+        "null is the mean over tables whose metrics describe the wrong models.\n",
+    ]
+    for name, validation in fit.validations.items():
+        rows = score_rows(validation)
+        parts.append(f"## {name}\n\n{validation.pairs} pairs of {validation.tasks} models.\n")
+        parts.append(_table(["", "LOTO r", "unseen r", "unseen skill"], rows))
+        parts += [f"{sentence}\n" for sentence in sentences(validation)]
+        largest = strongest(validation)
+        if largest:
+            cells = [[f"`{metric}`", f"{weight:+.4f}"] for metric, weight in largest]
+            parts.append(_table(["per standard deviation of", "outcome changes by"], cells))
+    if fit.left_out:
+        parts.append("## Methods left out\n")
+        parts += [f"- {name}: {why}" for name, why in fit.left_out.items()] + [""]
+    parts.append("## What was left out of the tables\n")
+    counts = [f"- {rule}: {number}" for rule, number in held.exclusions.items()]
+    parts.append("\n".join(counts or ["Nothing."]) + "\n")
+    settings = ", ".join(f"{name} {value}" for name, value in held.settings.items())
+    parts.append(f"Settings: {settings}.\n")
+    return "\n".join(parts)
+
+
+def score_rows(validation: Validation) -> list[list[str]]:
+    """Return rows of a table: the predictor, its baselines, its null; r and skill as text."""
+    rows = [_row("this predictor", validation.own)]
+    rows += [_row(each.title, each) for each in validation.baselines.values()]
+    null = validation.null
+    if null is None:
+        return [*rows, ["null (not asked)", "", "", ""]]
+    held = null.as_dict()
+    cells = [(held["loto_r_mean"], held["p"]), (held["lkto_r"], held["lkto_p"]),
+             (held["lkto_skill"], held["lkto_skill_p"])]  # fmt: skip
+    shown = [f"{number(mean)} (p {p:.3g})" if p is not None else "" for mean, p in cells]
+    return [*rows, [f"null ({null.number})", *shown]]
+
+
+def sentences(validation: Validation) -> list[str]:
+    """Return what else is to be said, a sentence each."""
+    said = []
+    for kind, what in (("loto", "one model is unseen"), ("lkto", "both models are unseen")):
+        held = validation.coverage.get(kind)
+        if held is not None and math.isfinite(held.observed):
+            said.append(
+                f"{held.level:.0%} intervals cover {held.observed:.0%} of {held.pairs} held-out "
+                f"pairs where {what}; their mean width is {held.width:.3f}."
+            )
+    said += [f"Not validated by {kind}: {why}" for kind, why in validation.skipped.items()]
+    return said
+
+
+def strongest(validation: Validation) -> list[tuple[str, float]]:
+    """Return the largest coefficients that are not 0, the largest first."""
+    held = [(name, weight) for name, weight in validation.coefficients.items() if weight]
+    return sorted(held, key=lambda item: -abs(item[1]))[:SHOWN]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number as text, a dash if there is none."""
+    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _row(title: str, held: Comparison) -> list[str]:
+    values = {
+        "loto_r": held.loto.r_mean if held.loto else None,
+        "lkto_r": held.lkto.r if held.lkto else None,
+        "lkto_skill": held.lkto.skill if held.lkto else None,
+    }
+    cells = []
+    for name, value in values.items():
+        bounds = held.intervals.get(name)
+        inside = f" [{number(bounds[0])} {number(bounds[1])}]" if bounds else ""
+        cells.append(f"{number(value)}{inside}" if value is not None else "")
+    return [title, *cells]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -1,0 +1,127 @@
+"""``miscible fit`` in Python: validate predictors of several methods, and fit them to all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from miscible.errors import MiscibleError
+from miscible.predict.contract import Predictor, make
+from miscible.predict.pairs import Examples, Pairs, PairTable, Target
+from miscible.predict.predictor_file import MethodPredictor, PredictorFile
+from miscible.predict.threads import one_thread
+from miscible.predict.validation.calibration import calibrate
+from miscible.predict.validation.crossvalidate import crossvalidate
+from miscible.predict.validation.folds import FEWEST, leave_pairs_out
+from miscible.predict.validation.result import Validation
+from miscible.predict.validation.settings import Settings
+from miscible.predict.validation.validate import validate
+
+PARTS = 10
+"""Parts of the pairs that are left out in turn, for intervals of pairs of known models."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Validated predictors.
+
+    Attributes:
+        predictor: fitted to all pairs, to be written.
+        validations: by method.
+        left_out: methods without a predictor, and why.
+    """
+
+    predictor: PredictorFile
+    validations: Mapping[str, Validation]
+    left_out: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``miscible fit --format json`` prints."""
+        held = self.predictor
+        return {
+            "objective": held.objective,
+            "target": held.target,
+            "methods": {name: each.as_dict() for name, each in self.validations.items()},
+            "methods_left_out": dict(self.left_out),
+            "exclusions": dict(held.exclusions),
+            "settings": dict(held.settings),
+        }
+
+
+def fit(
+    table: PairTable,
+    *,
+    objective: str = "lasso",
+    target: Target = "normalised",
+    methods: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> Fit:
+    """Validate and fit a predictor of each method.
+
+    Args:
+        methods: all that the table has if left out. Of these, one with too few merges is left
+            out, and why is said; of those that are named, it is an error.
+        digests: SHA-256 of the tables, kept in the predictor.
+
+    Raises:
+        UnknownNameError: if there is no such objective or method, with a suggestion.
+        MiscibleError: if there is too little to learn from.
+    """
+    predictor, asked = make(objective), settings or Settings()
+    if not table.methods:
+        raise MiscibleError("there are no outcomes to learn from.")
+    if methods is not None:
+        for name in methods:
+            table.examples(name, target)
+    validations: dict[str, Validation] = {}
+    fitted: dict[str, MethodPredictor] = {}
+    left_out: dict[str, str] = {}
+    for name in methods if methods is not None else table.methods:
+        try:
+            validations[name] = validate(predictor, table, name, target=target, settings=asked)
+            fitted[name] = _fit(predictor, table.examples(name, target), validations[name], asked)
+        except MiscibleError as error:
+            if methods is not None:
+                raise
+            left_out[name] = str(error)
+    if not fitted:
+        raise MiscibleError(f"no method can be predicted: {next(iter(left_out.values()))}")
+    held = PredictorFile(
+        objective, target, asked.level, _ranges(table.pairs), fitted, asked.as_dict(),
+        table.counts, digests or {},
+    )  # fmt: skip
+    return Fit(held, validations, left_out)
+
+
+def _fit(
+    predictor: Predictor, examples: Examples, validation: Validation, settings: Settings
+) -> MethodPredictor:
+    with one_thread():
+        known = float("nan")
+        if len(examples) > 2 * FEWEST:
+            folds = leave_pairs_out(examples.pairs, PARTS, settings.seed)
+            forecasts = crossvalidate(predictor, examples, folds, seed=settings.seed)
+            known = calibrate(folds, forecasts, examples, settings.level).scale
+        scales = [
+            validation.coverage[kind].scale if kind in validation.coverage else float("nan")
+            for kind in ("loto", "lkto")
+        ]
+        seen = examples.pairs.seen()
+        models = tuple(m for m, held in zip(examples.pairs.models, seen, strict=True) if held)
+        fitted = predictor.fit(examples, seed=settings.seed)
+    return MethodPredictor(fitted, models, (known, scales[0], scales[1]), validation.as_dict())
+
+
+def _ranges(pairs: Pairs) -> dict[str, tuple[float, float]]:
+    columns = {
+        **dict(zip(pairs.metric_names, pairs.metrics.T, strict=True)),
+        **dict(zip(pairs.scalar_names, pairs.scalars.T, strict=True)),
+    }
+    return {
+        name: (float(np.nanmin(values)), float(np.nanmax(values)))
+        for name, values in columns.items()
+    }
