@@ -83,8 +83,10 @@ def test_a_given_penalty_is_that_of_scikit_learn() -> None:
     train = examples(9, 3)
     train = replace(train, pairs=replace(train.pairs, scalar_names=(), scalars=np.zeros((9, 0))))
     x = Scaling.of(train.pairs.metrics).apply(train.pairs.metrics)
+    spread = train.mean.std()
     for ratio in (1.0, 0.4):
         mine = Penalised(ratio=ratio, penalty=0.05).fit(train, seed=0)
-        theirs = ElasticNet(0.05, l1_ratio=ratio, tol=1e-13, max_iter=10**6).fit(x, train.mean)
-        assert np.abs(mine.weights - theirs.coef_).max() < 1e-8
-        assert mine.intercept == pytest.approx(theirs.intercept_, abs=1e-10)
+        theirs = ElasticNet(0.05, l1_ratio=ratio, tol=1e-13, max_iter=10**6)
+        theirs.fit(x, train.mean / spread)
+        assert np.abs(mine.weights / spread - theirs.coef_).max() < 1e-8
+        assert mine.intercept == pytest.approx(theirs.intercept_ * spread, abs=1e-10)

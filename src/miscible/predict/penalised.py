@@ -30,8 +30,8 @@ class Penalised(Predictor):
 
     Attributes:
         ratio: share of L1 in the penalty, in [0, 1]; the rest is squared.
-        penalty: a penalty to take instead of choosing one, of the objective of `active_set` with
-            the outcome as it is.
+        penalty: a penalty to take instead of choosing one, of the objective of `active_set` for an
+            outcome of standard deviation 1.
     """
 
     ratio: float = 1.0
@@ -53,8 +53,7 @@ class Penalised(Predictor):
         if self.penalty is not None:
             scaling = Scaling.of(features)
             scaled, n = scaling.apply(features), len(outcome)
-            # The squared part weighs standardised weights, the L1 part sees the outcome's unit.
-            step = np.array([self.penalty / spread if self.ratio == 1 else self.penalty])
+            step = np.array([self.penalty])
             weights = path(scaled.T @ scaled / n, scaled.T @ outcome / n, step, self.ratio)[0]
             return Linear(names, scaling, weights * spread, centre, {"penalty": self.penalty})
         group, groups = inner_groups(train, seed)
@@ -64,7 +63,7 @@ class Penalised(Predictor):
         )  # fmt: skip
         return Linear(
             names, Scaling(middle, scale), weights * spread, centre + mean * spread,
-            {"penalty": penalty * (spread if self.ratio == 1 else 1.0)},
+            {"penalty": penalty},
         )  # fmt: skip
 
     def restore(self, held: Mapping[str, Any]) -> Linear:
