@@ -15,6 +15,7 @@ from miscible.cli.measure import measure
 from miscible.cli.merge import merge
 from miscible.cli.methods import methods
 from miscible.cli.output import fail
+from miscible.cli.predict import predict
 from miscible.cli.probe import probe
 from miscible.cli.statistics import adamerge, statistics
 from miscible.cli.study import study_app
@@ -38,6 +39,7 @@ app.command()(statistics)
 app.command()(adamerge)
 app.command()(measure)
 app.command()(fit)
+app.command()(predict)
 app.command()(suggest)
 app.command()(evaluate)
 app.command()(probe)

@@ -57,6 +57,7 @@ def fit(
     from miscible.predict.card import card_of
     from miscible.predict.contract import make
     from miscible.predict.fitting import fit as fit_table
+    from miscible.predict.forecasting.comparable import measured_how
     from miscible.predict.predictor_file import write_predictor, write_text
     from miscible.predict.tables import read_tables
     from miscible.predict.validation.settings import Settings, parse_validation
@@ -71,7 +72,7 @@ def fit(
     with progress(format):
         found = fit_table(
             table, objective=objective, target=target.value, methods=method or None,
-            settings=settings, digests=digests,
+            settings=settings, digests=digests, measured=measured_how(metrics),
         )  # fmt: skip
     card = out.with_suffix(".md")
     write_predictor(out, found.predictor)

@@ -20,6 +20,8 @@ from miscible.predict.validation.result import Validation
 from miscible.predict.validation.settings import Settings
 from miscible.predict.validation.validate import validate
 
+QUANTILES = 21
+"""Of the outcomes in training that are kept."""
 PARTS = 10
 """Parts of the pairs that are left out in turn, for intervals of pairs of known models."""
 
@@ -59,6 +61,7 @@ def fit(
     methods: Sequence[str] | None = None,
     settings: Settings | None = None,
     digests: Mapping[str, str] | None = None,
+    measured: Mapping[str, str] | None = None,
 ) -> Fit:
     """Validate and fit a predictor of each method.
 
@@ -66,6 +69,7 @@ def fit(
         methods: all that the table has if left out. Of these, one with too few merges is left
             out, and why is said; of those that are named, it is an error.
         digests: SHA-256 of the tables, kept in the predictor.
+        measured: how their metrics were measured, as far as they say, likewise.
 
     Raises:
         UnknownNameError: if there is no such objective or method, with a suggestion.
@@ -91,7 +95,8 @@ def fit(
     if not fitted:
         raise MiscibleError(f"no method can be predicted: {next(iter(left_out.values()))}")
     held = PredictorFile(
-        objective, target, asked.level, _ranges(table.pairs), fitted, asked.as_dict(),
+        objective, target, asked.level, _ranges(table.pairs),
+        table.pairs.scalar_names, measured or {}, fitted, asked.as_dict(),
         table.counts, digests or {},
     )  # fmt: skip
     return Fit(held, validations, left_out)
@@ -113,7 +118,9 @@ def _fit(
         seen = examples.pairs.seen()
         models = tuple(m for m, held in zip(examples.pairs.models, seen, strict=True) if held)
         fitted = predictor.fit(examples, seed=settings.seed)
-    return MethodPredictor(fitted, models, (known, scales[0], scales[1]), validation.as_dict())
+    quantiles = tuple(np.quantile(examples.mean, np.linspace(0, 1, QUANTILES)).tolist())
+    widths = (known, scales[0], scales[1])
+    return MethodPredictor(fitted, models, quantiles, widths, validation.as_dict())
 
 
 def _ranges(pairs: Pairs) -> dict[str, tuple[float, float]]:

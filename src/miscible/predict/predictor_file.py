@@ -52,6 +52,7 @@ class MethodPredictor:
     Attributes:
         fitted: on all merged pairs.
         models: that have such a pair.
+        quantiles: of the outcomes in training, at even steps from 0 to 1.
         scales: half-width of intervals by number of unseen models in a pair (0, 1, 2), NaN where
             it is not known; see `Coverage.scale`.
         validation: what `Validation.as_dict` said.
@@ -59,6 +60,7 @@ class MethodPredictor:
 
     fitted: Fitted
     models: tuple[str, ...]
+    quantiles: tuple[float, ...]
     scales: tuple[float, float, float]
     validation: Mapping[str, Any]
 
@@ -82,6 +84,9 @@ class PredictorFile:
         level: coverage that intervals are made for.
         ranges: lowest and highest value in training by metric and scalar; what lies far outside is
             no case for this predictor.
+        scalars: which of these are scalars of single models.
+        measured: how metrics were measured, as far as the table says; see
+            `miscible.predict.forecasting.comparable`.
         methods: predictor by method.
         settings: of the validation.
         exclusions: how many rows, cells or columns each rule concerned when tables were read.
@@ -92,6 +97,8 @@ class PredictorFile:
     target: Target
     level: float
     ranges: Mapping[str, tuple[float, float]]
+    scalars: tuple[str, ...]
+    measured: Mapping[str, str]
     methods: Mapping[str, MethodPredictor]
     settings: Mapping[str, Any]
     exclusions: Mapping[str, int]
@@ -120,10 +127,13 @@ class PredictorFile:
             "target": self.target,
             "level": self.level,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
+            "scalars": list(self.scalars),
+            "measured": dict(self.measured),
             "methods": {
                 name: {
                     "fitted": each.fitted.as_dict(),
                     "models": list(each.models),
+                    "quantiles": list(each.quantiles),
                     "scales": list(each.scales),
                     "validation": dict(each.validation),
                 }
@@ -208,12 +218,14 @@ def _restored(held: Mapping[str, Any]) -> PredictorFile:
         methods[str(name)] = MethodPredictor(
             predictor.restore(each["fitted"]),
             tuple(str(model) for model in each["models"]),
+            tuple(float(value) for value in each["quantiles"]),
             (scales[0], scales[1], scales[2]),
             each["validation"],
         )
     ranges = {str(name): (float(low), float(high)) for name, (low, high) in held["ranges"].items()}
     return PredictorFile(
-        held["objective"], held["target"], float(held["level"]), ranges, methods,
+        held["objective"], held["target"], float(held["level"]), ranges,
+        tuple(str(name) for name in held["scalars"]), dict(held["measured"]), methods,
         held["settings"], held["exclusions"], held["tables"],
     )  # fmt: skip
 

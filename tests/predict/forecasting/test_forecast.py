@@ -74,8 +74,8 @@ def test_a_pair_outside_the_range_is_named_with_how_far(known: dict[str, MethodK
 def test_features_that_are_not_read_do_not_count(known: dict[str, MethodKnowledge]) -> None:
     one = known["ties"]
     idle = [name for name, weight in one.fitted.coefficients.items() if weight == 0]
-    assert set(one.used().names) == set(METRICS) - set(idle)
-    assert {"alpha", "beta"} <= set(one.used().names)
+    assert set(one.domain.metrics) == set(METRICS) - set(idle)
+    assert {"alpha", "beta"} <= set(one.domain.metrics)
 
 
 def test_missing_metrics_are_named(known: dict[str, MethodKnowledge]) -> None:
@@ -112,7 +112,7 @@ def test_a_predictor_without_skill_says_so(
 def test_an_interval_as_wide_as_all_outcomes_says_nothing(
     known: dict[str, MethodKnowledge],
 ) -> None:
-    held = {"ties": replace(known["ties"], scales={1: 1.0, 2: 1.0})}
+    held = {"ties": replace(known["ties"], scales=(1.0, 1.0, 1.0))}
     (found,) = forecast_pairs(held, new_pairs((0.5, 0.5, 0)))
     assert "no narrower than that of the training outcomes" in found.reason
 

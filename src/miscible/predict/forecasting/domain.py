@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from miscible.predict.features import feature_matrix, feature_names
 from miscible.predict.pairs import Floats, Pairs
 
 MARGIN = 0.25
-"""How far beyond the training values a feature may lie, over the width of their range."""
+"""How far beyond the training values a value may lie, over the width of their range."""
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """A feature of a pair that lies outside the training values.
+    """A value that lies outside the training values.
 
     Attributes:
-        name: metric, or ``mean(s)`` and ``gap(s)`` of a scalar s of the two models.
-        value: of the pair.
-        low, high: the range of the training pairs.
+        name: metric of a pair, or scalar of one of its models.
+        value: of the pair or model.
+        low, high: the range in training.
+        model: whose scalar it is, empty for a metric.
     """
 
     name: str
     value: float
     low: float
     high: float
+    model: str = ""
 
     @property
     def beyond(self) -> float:
@@ -37,75 +39,103 @@ class Excess:
 
     def __str__(self) -> str:
         side = "above" if self.value > self.high else "below"
+        whose = f" of {self.model}" if self.model else ""
         return (
-            f"{self.name} is {self.value:.4g}, {side} the {self.low:.4g} to {self.high:.4g} of the "
-            f"training pairs by {self.beyond:.1f} times their range"
+            f"{self.name}{whose} is {self.value:.4g}, {side} the {self.low:.4g} to "
+            f"{self.high:.4g} of the training data by {self.beyond:.1f} times their range"
         )
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Ranges of the features of training pairs.
+    """Ranges of what a predictor reads.
 
     Attributes:
-        names: F features that differ between training pairs.
-        low, high: float64 [F], the lowest and the highest value of each.
+        metrics, scalars: by name, the lowest and the highest value in training. One that is the
+            same everywhere has no range, and says nothing.
     """
 
-    names: tuple[str, ...]
-    low: Floats
-    high: Floats
+    metrics: Mapping[str, Range]
+    scalars: Mapping[str, Range]
 
     @classmethod
     def of(cls, pairs: Pairs) -> Domain:
-        """Return the domain of training pairs; features without two values are not in it."""
-        names = feature_names(pairs)
-        values = feature_matrix(pairs, names)
-        there = np.isfinite(values)
-        low = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
-        high = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
-        kept = np.flatnonzero(high > low)
-        return cls(tuple(names[column] for column in kept), low[kept], high[kept])
+        """Return the domain of training pairs and of the models in them."""
+        return cls(
+            _ranges(pairs.metric_names, pairs.metrics),
+            _ranges(pairs.scalar_names, pairs.scalars[pairs.seen()]),
+        )
 
-    def without(self, unused: frozenset[str]) -> Domain:
-        """Return the ranges of all other features."""
-        kept = [column for column, name in enumerate(self.names) if name not in unused]
-        return Domain(tuple(self.names[c] for c in kept), self.low[kept], self.high[kept])
+    def read_by(self, coefficients: Mapping[str, float]) -> Domain:
+        """Return the ranges of what has a coefficient other than 0; all if there are none."""
+        if not coefficients:
+            return self
+        read = {name for name, weight in coefficients.items() if weight != 0}
+        return Domain(
+            {name: ends for name, ends in self.metrics.items() if name in read},
+            {n: e for n, e in self.scalars.items() if {f"mean({n})", f"gap({n})"} & read},
+        )
 
     def missing(self, pairs: Pairs) -> list[list[str]]:
-        """Return the features that each pair lacks."""
-        absent = ~np.isfinite(feature_matrix(pairs, self.names))
-        return [[self.names[column] for column in np.flatnonzero(row)] for row in absent]
-
-    def outside(self, pairs: Pairs, margin: float = MARGIN) -> list[list[Excess]]:
-        """Return the features of each pair that lie beyond the margin, the farthest first."""
-        values = feature_matrix(pairs, self.names)
-        room = margin * (self.high - self.low)
-        with np.errstate(invalid="ignore"):
-            out = (values < self.low - room) | (values > self.high + room)
-        found: list[list[Excess]] = []
-        for row, beyond in zip(values, out, strict=True):
-            held = [
-                Excess(self.names[c], float(row[c]), float(self.low[c]), float(self.high[c]))
-                for c in np.flatnonzero(beyond)
-            ]
-            found.append(sorted(held, key=lambda excess: -excess.beyond))
+        """Return what each pair lacks, as words."""
+        metrics, scalars = self._metrics(pairs), self._scalars(pairs)
+        found: list[list[str]] = []
+        for row, names in enumerate(pairs.names()):
+            held = [n for n, v in zip(self.metrics, metrics[row], strict=True) if not _there(v)]
+            for side, model in enumerate(names):
+                held += [
+                    f"{name} of {model}"
+                    for name, value in zip(self.scalars, scalars[row, side], strict=True)
+                    if not _there(value)
+                ]
+            found.append(held)
         return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data: the range of every feature."""
-        ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
-        return {name: list(pair) for name, pair in zip(self.names, ends, strict=True)}
+    def outside(self, pairs: Pairs, margin: float = MARGIN) -> list[list[Excess]]:
+        """Return the values of each pair that lie beyond the margin, the farthest first."""
+        metrics, scalars = self._metrics(pairs), self._scalars(pairs)
+        found: list[list[Excess]] = []
+        for row, names in enumerate(pairs.names()):
+            held = [
+                Excess(name, float(value), *ends)
+                for (name, ends), value in zip(self.metrics.items(), metrics[row], strict=True)
+            ]
+            for side, model in enumerate(names):
+                held += [
+                    Excess(name, float(value), *ends, model)
+                    for (name, ends), value in zip(
+                        self.scalars.items(), scalars[row, side], strict=True
+                    )
+                ]
+            beyond = [excess for excess in held if excess.beyond > margin]
+            found.append(sorted(beyond, key=lambda excess: -excess.beyond))
+        return found
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> Domain:
-        """Return what `as_dict` wrote.
+    def _metrics(self, pairs: Pairs) -> Floats:
+        return _columns(self.metrics, pairs.metric_names, pairs.metrics)
 
-        Raises:
-            ValueError, TypeError: if it is not that.
-        """
-        ends = np.array([[float(low), float(high)] for low, high in held.values()], dtype=float)
-        ends = ends.reshape(len(held), 2)
-        if not (ends[:, 0] < ends[:, 1]).all():
-            raise ValueError("a range of a feature is empty")
-        return cls(tuple(str(name) for name in held), ends[:, 0], ends[:, 1])
+    def _scalars(self, pairs: Pairs) -> Floats:
+        """Return float64 [n, 2, S]."""
+        held = _columns(self.scalars, pairs.scalar_names, pairs.scalars)
+        return np.stack([held[pairs.first], held[pairs.second]], axis=1)
+
+
+def _ranges(names: Sequence[str], values: Floats) -> dict[str, Range]:
+    there = np.isfinite(values)
+    low = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
+    ends = zip(names, low.tolist(), high.tolist(), strict=True)
+    return {name: (least, most) for name, least, most in ends if least < most}
+
+
+def _columns(wanted: Mapping[str, Range], names: Sequence[str], values: Floats) -> Floats:
+    place = {name: column for column, name in enumerate(names)}
+    found = np.full((len(values), len(wanted)), np.nan)
+    for column, name in enumerate(wanted):
+        if name in place:
+            found[:, column] = values[:, place[name]]
+    return found
+
+
+def _there(value: float) -> bool:
+    return bool(np.isfinite(value))

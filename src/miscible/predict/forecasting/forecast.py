@@ -14,15 +14,16 @@ A merge is abstained from, by the first rule that applies, where
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from miscible.errors import MiscibleError, UnknownNameError, did_you_mean
-from miscible.predict.forecasting.knowledge import LEVEL, MethodKnowledge, Validated
+from miscible.predict.forecasting.knowledge import MethodKnowledge, Validated
 from miscible.predict.pairs import Floats, Pairs
+from miscible.predict.validation.calibration import LEVEL
 
 SIGNIFICANT = 0.05
 """A null that is reached more often than this share of times is not beaten."""
@@ -165,9 +166,9 @@ def abstentions(
     Args:
         width: float64 [n], of the intervals.
     """
-    domain, spread = known.used(), known.spread(level)
+    domain, spread = known.domain, known.spread(level)
     missing, outside, unseen = domain.missing(pairs), domain.outside(pairs), known.unseen(pairs)
-    other = {name: why for name, why in incomparable.items() if _reads(domain.names, name)}
+    other = {name: why for name, why in incomparable.items() if _reads(domain.metrics, name)}
     found: list[str] = []
     for row in range(len(pairs)):
         skill = known.validated.get(max(int(unseen[row]), 1))
@@ -210,7 +211,7 @@ def _worthless(found: Validated) -> str:
     return ""
 
 
-def _reads(features: Sequence[str], metric: str) -> bool:
+def _reads(features: Iterable[str], metric: str) -> bool:
     return any(name in (metric, f"{metric}_mean", f"{metric}_gap") for name in features)
 
 

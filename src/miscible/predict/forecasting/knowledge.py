@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
+from miscible.errors import MiscibleError
 from miscible.predict.contract import Fitted, Forecast, Predictor
 from miscible.predict.forecasting.domain import Domain
 from miscible.predict.pairs import Examples, Floats, Ints, Pairs
+from miscible.predict.predictor_file import MethodPredictor, PredictorFile
+from miscible.predict.validation.calibration import LEVEL, calibrate
 from miscible.predict.validation.crossvalidate import crossvalidate
 from miscible.predict.validation.folds import FEWEST, Fold, leave_one_task_out, leave_tasks_out
 
-LEVEL = 0.8
-"""Level of intervals."""
 DRAWS = 40
 """Sets of tasks that are held out at once to learn how large errors are."""
 
@@ -45,86 +47,127 @@ class MethodKnowledge:
 
     Attributes:
         fitted: the predictor after training on all merged pairs.
-        domain: of these pairs.
-        merged: how many of them each model is in.
-        outcomes: float64 [n], their outcomes.
+        domain: what it reads, and the ranges of that in training.
+        models: those with a merged pair.
+        quantiles: float64 [Q], quantiles of the outcomes in training at Q even steps from 0 to 1.
         scales: half-width of an interval of level `level`, in standard deviations if the predictor
             tells these and else in units of the outcome, by how many of a pair's two models are
-            unseen (1 or 2).
+            unseen (0, 1, 2); NaN where that is not known.
         level: of these intervals.
-        validated: scores on held-out tasks, by the same number.
+        validated: scores on held-out tasks, by the number of unseen models (1 or 2).
     """
 
     fitted: Fitted
     domain: Domain
-    merged: Mapping[str, int]
-    outcomes: Floats
-    scales: Mapping[int, float] = field(default_factory=dict)
+    models: frozenset[str]
+    quantiles: Floats
+    scales: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     level: float = LEVEL
     validated: Mapping[int, Validated] = field(default_factory=dict)
 
-    def used(self) -> Domain:
-        """Return the ranges of the features that the predictor reads."""
-        idle = frozenset(name for name, weight in self.fitted.coefficients.items() if weight == 0)
-        return self.domain.without(idle)
-
     def unseen(self, pairs: Pairs) -> Ints:
         """Return int64 [n]: how many of a pair's two models are in no merged pair."""
-        new = np.array([not self.merged.get(name) for name in pairs.models], dtype=np.bool_)
+        new = np.array([name not in self.models for name in pairs.models], dtype=np.bool_)
         return pairs.touches(new)
 
     def forecast(self, pairs: Pairs) -> Forecast:
         """Forecast pairs; the standard deviation is the one that errors on held-out tasks had."""
         found = self.fitted.predict(pairs)
-        return Forecast(found.mean, self._sd(found, self.unseen(pairs)), found.directed)
+        told = np.isfinite(found.sd)
+        scale = np.array(self.scales)[self.unseen(pairs)]
+        scaled = np.where(told, found.sd, 1.0) * scale / norm.ppf((1 + self.level) / 2)
+        sd = np.where(np.isfinite(scale), scaled, np.where(told, found.sd, math.nan))
+        return Forecast(found.mean, sd, found.directed)
 
     def interval(self, forecast: Forecast, level: float) -> tuple[Floats, Floats]:
-        """Return ends between which an outcome lies with probability *level*, if it is normal."""
+        """Return ends between which an outcome lies with probability *level*.
+
+        At another level than `level` they are as wide as if errors were normal.
+        """
         half = norm.ppf((1 + level) / 2) * forecast.sd
         return forecast.mean - half, forecast.mean + half
 
     def spread(self, level: float) -> float:
         """Return the width of the interval that holds the share *level* of training outcomes."""
-        low, high = np.quantile(self.outcomes, [(1 - level) / 2, (1 + level) / 2])
+        at = np.linspace(0, 1, len(self.quantiles))
+        low, high = np.interp([(1 - level) / 2, (1 + level) / 2], at, self.quantiles)
         return float(high - low)
 
-    def _sd(self, forecast: Forecast, unseen: Ints) -> Floats:
-        told = np.isfinite(forecast.sd)
-        unit = np.where(told, forecast.sd, 1.0)
-        # Of two known models no less is known than of one with a new partner.
-        scale = np.array([self.scales.get(max(n, 1), math.nan) for n in unseen.tolist()])
-        scaled: Floats = unit * scale / norm.ppf((1 + self.level) / 2)
-        return np.where(np.isfinite(scale), scaled, np.where(told, forecast.sd, math.nan))
+
+def of_file(predictor: PredictorFile) -> dict[str, MethodKnowledge]:
+    """Return what a predictor file knows, by method."""
+    found: dict[str, MethodKnowledge] = {}
+    for name, each in predictor.methods.items():
+        ranges = {n: ends for n, ends in predictor.ranges.items() if ends[0] < ends[1]}
+        scalars = {n: e for n, e in ranges.items() if n in predictor.scalars}
+        metrics = {n: e for n, e in ranges.items() if n not in predictor.scalars}
+        found[name] = MethodKnowledge(
+            each.fitted,
+            Domain(metrics, scalars).read_by(each.fitted.coefficients),
+            frozenset(each.models),
+            np.array(each.quantiles),
+            each.scales,
+            predictor.level,
+            _validated(each),
+        )
+    return found
 
 
 def learn(predictor: Predictor, train: Examples, *, seed: int = 0) -> MethodKnowledge:
     """Fit a predictor on merged pairs, and hold tasks out to learn how large its errors are.
+
+    Where the predictor tells its own standard deviation, that is believed.
 
     Raises:
         MiscibleError: if there is too little to learn from.
     """
     fitted = predictor.fit(train, seed=seed)
     seen = train.pairs.seen()
-    count = np.bincount(
-        np.concatenate([train.pairs.first, train.pairs.second]), minlength=len(train.pairs.models)
+    tells = np.isfinite(fitted.predict(train.pairs.take(np.arange(1))).sd).all()
+    nan = math.nan
+    one, both = (nan, nan) if tells else _scales(predictor, train, int(seen.sum()), seed)
+    return MethodKnowledge(
+        fitted,
+        Domain.of(train.pairs).read_by(fitted.coefficients),
+        frozenset(m for m, held in zip(train.pairs.models, seen, strict=True) if held),
+        np.quantile(train.mean, np.linspace(0, 1, 21)),
+        (one, one, both),  # of two known models no less is known than with a new partner
     )
-    merged = {name: int(n) for name, n in zip(train.pairs.models, count, strict=True) if n}
-    known = MethodKnowledge(fitted, Domain.of(train.pairs), merged, train.mean)
-    if np.isfinite(fitted.predict(train.pairs.take(np.arange(1))).sd).all():
-        return known
-    scales: dict[int, float] = {}
-    tasks = int(seen.sum())
-    if tasks > FEWEST:
-        scales[1] = _scale(predictor, train, leave_one_task_out(train.pairs), seed)
-    if tasks >= 2 * FEWEST:
-        k = max(FEWEST, tasks // 4)
-        scales[2] = _scale(predictor, train, leave_tasks_out(train.pairs, k, DRAWS, seed), seed)
-    return replace(known, scales=scales)
 
 
-def _scale(predictor: Predictor, train: Examples, folds: list[Fold], seed: int) -> float:
-    forecasts = crossvalidate(predictor, train, folds, seed=seed)
-    errors = [
-        np.abs(train.mean[fold.test] - f.mean) for fold, f in zip(folds, forecasts, strict=True)
-    ]
-    return float(np.quantile(np.concatenate(errors), LEVEL, method="higher"))
+def _scales(predictor: Predictor, train: Examples, tasks: int, seed: int) -> tuple[float, float]:
+    """Return the half-widths of intervals of pairs of one and of two unseen models."""
+
+    def scale(make: Callable[[], Sequence[Fold]]) -> float:
+        try:
+            folds = make()
+        except MiscibleError:  # too few tasks to hold any out
+            return math.nan
+        return calibrate(folds, crossvalidate(predictor, train, folds, seed=seed), train).scale
+
+    k = max(FEWEST, tasks // 4)
+    return (
+        scale(lambda: leave_one_task_out(train.pairs)),
+        scale(lambda: leave_tasks_out(train.pairs, k, DRAWS, seed)),
+    )
+
+
+def _validated(method: MethodPredictor) -> dict[int, Validated]:
+    held = method.validation
+    null: Mapping[str, Any] = held.get("null") or {}
+    found: dict[int, Validated] = {}
+    if loto := held.get("loto"):
+        found[1] = Validated(
+            "one of the two models new", _number(loto.get("skill")), _number(loto.get("r_mean")),
+            _number(null.get("loto_r_mean")), _number(null.get("p")),
+        )  # fmt: skip
+    if lkto := held.get("lkto"):
+        found[2] = Validated(
+            "both models new", _number(lkto.get("skill")), _number(lkto.get("r")),
+            _number(null.get("lkto_r")), _number(null.get("lkto_p")),
+        )  # fmt: skip
+    return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -13,9 +14,10 @@ from scipy.stats import norm
 from miscible.errors import MiscibleError
 from miscible.predict.contract import Predictor
 from miscible.predict.forecasting.forecast import chosen
-from miscible.predict.forecasting.knowledge import LEVEL, MethodKnowledge, learn
+from miscible.predict.forecasting.knowledge import MethodKnowledge, learn
 from miscible.predict.forecasting.leverage import Leverage
 from miscible.predict.pairs import Examples, Floats, Pairs, PairTable, Target
+from miscible.predict.validation.calibration import LEVEL
 
 Aim: TypeAlias = Literal["gain", "information"]
 FEWEST_MERGES = 4
@@ -157,9 +159,9 @@ class _Open:
 
     def times(self, row: int) -> str:
         """Say how often the two models of a pair were merged by the method."""
+        merged = Counter(name for pair in self.examples.pairs.names() for name in pair)
         a, b = self.pairs.take(np.array([row])).names()[0]
-        merged = self.known.merged
-        return f"{a} was merged {merged.get(a, 0)} times, {b} {merged.get(b, 0)} times"
+        return f"{a} was merged {merged[a]} times, {b} {merged[b]} times"
 
 
 def _best(held: Mapping[str, _Open], above: float | None) -> tuple[float, str]:
@@ -194,7 +196,7 @@ def _gains(
     for each in held.values():
         forecast = each.known.forecast(each.pairs)
         gains = expected_improvement(forecast.mean, forecast.sd, threshold)
-        domain = each.known.used()
+        domain = each.known.domain
         outside, missing = domain.outside(each.pairs), domain.missing(each.pairs)
         for row, gain in enumerate(gains.tolist()):
             if outside[row]:
