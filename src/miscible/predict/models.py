@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from importlib import import_module
 
-for _module in ("lasso", "elastic_net", "ridge", "least_squares", "pearson"):
+for _module in ("effects.model", "lasso", "elastic_net", "ridge", "least_squares", "pearson"):
     import_module(f"miscible.predict.{_module}")
