@@ -91,6 +91,14 @@ class Predictor(ABC):
         """Fit each of several sets; a predictor that gains from doing this at once overrides it."""
         return [self.fit(train, seed=seed) for train, seed in zip(trains, seeds, strict=True)]
 
+    def quick(self) -> Predictor:
+        """Return the predictor that stands for this one where it is fitted thousands of times.
+
+        That is in the null. It may spare itself what hardly changes its scores; itself if nothing
+        can be spared.
+        """
+        return self
+
     @abstractmethod
     def restore(self, held: Mapping[str, Any]) -> Fitted:
         """Return what `Fitted.as_dict` wrote.

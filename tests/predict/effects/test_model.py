@@ -143,6 +143,18 @@ def test_without_metrics_and_scalars_it_is_a_model_of_partners():
     assert np.corrcoef(fitted.predict(bare).mean, examples.mean)[0, 1] > 0.9
 
 
+def test_sharing_variances_hardly_changes_forecasts():
+    examples = world(10, noise=0.1).examples
+    folds = leave_one_task_out(examples.pairs)
+    here, there = (
+        crossvalidate(each, examples, folds, seed=0)
+        for each in (make("effects"), make("effects").quick())
+    )
+    r = [correlation(a.mean, b.mean) for a, b in zip(here, there, strict=True)]
+    assert min(r) > 0.95
+    assert any(not np.array_equal(a.mean, b.mean) for a, b in zip(here, there, strict=True))
+
+
 def test_shares_of_variance_add_up():
     fitted = make("effects").fit(world(8).examples, seed=0)
     assert sum(fitted.shares.values()) == pytest.approx(1.0)

@@ -10,7 +10,7 @@ scalars and metrics let expect, and wide intervals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,9 +40,11 @@ class Effects(Predictor):
 
     Attributes:
         profile: categories of metrics; see `PROFILE`. All of them where a table has none of these.
+        shared: whether sets that are fitted at once all take the variances of the first.
     """
 
     profile: tuple[str, ...] = PROFILE
+    shared: bool = False
 
     def fit(self, train: Examples, *, seed: int) -> Fitted:
         """Estimate variances; *seed* changes nothing.
@@ -70,10 +72,17 @@ class Effects(Predictor):
         sources = between if directed else means(between)
         near = start.variances if start is not None and start.sources == tuple(sources) else None
         scale = Scale.of(outcome)
-        variances = estimate(scale.forward(outcome), np.stack(list(sources.values())), near)
+        if near is not None and self.shared:
+            variances = near
+        else:
+            variances = estimate(scale.forward(outcome), np.stack(list(sources.values())), near)
         return FittedEffects(
             terms, train.pairs, directed, outcome, tuple(sources), scale, variances
         )
+
+    def quick(self) -> Predictor:
+        """Return the predictor that estimates variances once for all folds of a table."""
+        return replace(self, shared=True)
 
     def restore(self, held: Mapping[str, Any]) -> FittedEffects:
         """Return what was written."""

@@ -156,7 +156,7 @@ class _Run:
         if not s.null:
             return None
         held: Null = relabel(
-            self.predictor, self.examples, self.table.pairs, self.loto, self.lkto,
+            self.predictor.quick(), self.examples, self.table.pairs, self.loto, self.lkto,
             number=s.null, seed=s.seed, label=f"relabelled tables, {self.method}",
         )  # fmt: skip
         return NullResult(
