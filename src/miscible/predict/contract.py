@@ -71,10 +71,13 @@ class Predictor(ABC):
     Attributes:
         name: its registered name.
         summary: the first line of its docstring.
+        pools: whether the forecast of a pair with a new model reads the metrics of the model's
+            other pairs too; pairs are then best forecast together.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    pools: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, train: Examples, *, seed: int) -> Fitted:

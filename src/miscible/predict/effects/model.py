@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -43,6 +43,7 @@ class Effects(Predictor):
         shared: whether sets that are fitted at once all take the variances of the first.
     """
 
+    pools: ClassVar[bool] = True
     profile: tuple[str, ...] = PROFILE
     shared: bool = False
 
