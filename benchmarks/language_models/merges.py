@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 from tasks import TASKS
 
 BASE = "base"
+TRIPLES = 12
+TRIPLE_METHODS = ("weight_avg", "ties")
 
 METHODS: Mapping[str, tuple[str, float, Mapping[str, Any], Mapping[str, Any]]] = {
     "weight_avg": ("linear", 0.5, {}, {}),
@@ -55,6 +58,13 @@ class Merge(NamedTuple):
 def pairs() -> list[tuple[str, str]]:
     """Every two models, in the order of the tasks."""
     return list(combinations(TASKS, 2))
+
+
+def triples(count: int = TRIPLES, seed: int = 0) -> list[tuple[str, ...]]:
+    """Some three models each, drawn at random, in the order of the tasks."""
+    every = list(combinations(TASKS, 3))
+    drawn = random.Random(seed).sample(every, min(count, len(every)))
+    return sorted(drawn, key=every.index)
 
 
 def merges(groups: Sequence[tuple[str, ...]], methods: Sequence[str]) -> list[Merge]:

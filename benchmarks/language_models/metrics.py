@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -83,14 +82,18 @@ def training_text(task: str) -> CalibrationText:
 
 
 def table(found: Measurement) -> pd.DataFrame:
-    """Return one row a pair, one column a metric; what is not symmetric has two."""
+    """Return one row a pair, one column a metric; X_a and X_b where it has a direction."""
     by_pair = {(pair.a, pair.b): pair for pair in found.pairs}
     rows = []
     for a, b in pairs():
         pair = by_pair[a, b]
-        values: Mapping[str, float] = {name: held.value for name, held in pair.metrics.items()}
-        reverse = {f"{name}_reverse": held.value for name, held in pair.reverse.items()}
-        rows.append({"pair": f"{a}__{b}", "task_a": a, "task_b": b, **values, **reverse})
+        values: dict[str, float] = {}
+        for name, held in pair.metrics.items():
+            if name in pair.reverse:
+                values |= {f"{name}_a": held.value, f"{name}_b": pair.reverse[name].value}
+            else:
+                values[name] = held.value
+        rows.append({"pair": f"{a}__{b}", "task_a": a, "task_b": b, **values})
     return pd.DataFrame(rows)
 
 

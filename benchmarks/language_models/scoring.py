@@ -48,11 +48,15 @@ class Scorer:
         """Return the content key of a score: weights, items, numerics."""
         return content_key(weights=model.fingerprint, options=self.content[task], dtype=self.dtype)
 
+    def has(self, key: str) -> bool:
+        """Return whether a score is stored, by this process or by another."""
+        return any(self.store.folder.parent.glob(f"*/steps/{key}.parquet"))
+
     def score(
         self, name: str, model: Checkpoint, tasks: Sequence[str], say: Callable[[str], None]
     ) -> None:
         """Score a model on the tasks on which it has not been scored yet."""
-        missing = [task for task in tasks if not self.store.has(self.key(model, task))]
+        missing = [task for task in tasks if not self.has(self.key(model, task))]
         if not missing:
             return
         started = time.monotonic()

@@ -3,7 +3,7 @@
     python benchmarks/language_models/summary.py RESULTS_FOLDER
 
 Intervals are of 2,000 resamples of the eight tasks; a pair counts as often as the product of how
-often its two tasks were drawn. The noise of a score is the standard error over its items.
+often its two tasks were drawn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def main() -> None:
     show("Tasks: share of the gain that is kept", by_task(sides))
     show("Pairs: normalised score", by_pair(outcomes))
     show("Agreement of methods: Spearman's rank correlation over pairs", agreement(outcomes))
-    noise = pd.read_parquet(results / "items.parquet")
-    show("Noise of one score against the spread over merges", noise_table(noise))
+    items = pd.read_parquet(results / "items.parquet")
+    show("Noise of a score against its spread over partners, within a method", noise_table(items))
 
 
 def long_table(outcomes: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
@@ -100,17 +100,28 @@ def agreement(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def noise_table(items: pd.DataFrame) -> pd.DataFrame:
-    """Return, by task, the paired standard error of merge minus base, and the spread of merges."""
+    """Return, by task, how far scores of one method's merges differ, and how much of it is noise.
+
+    Items are common to all merges, so what counts is the deviation of a merge from the mean of the
+    method's merges, item by item: its standard error against the standard deviation of scores.
+    """
+    merges = items[items["model"].str.count("__") == 1]
+    method = merges["model"].str.partition(":")[0]
     rows = []
-    for task, held in items.groupby("task", sort=False):
-        wide = held.pivot(index="item", columns="model", values="likelihood")
-        merges = wide[[name for name in wide if ":" in name]]
-        paired = merges.sub(wide["base"], axis=0)
+    for task, held in merges.groupby("task", sort=False):
+        spread, noise = [], []
+        for _, own in held.groupby(method):
+            wide = own.pivot(index="item", columns="model", values="likelihood")
+            if wide.shape[1] > 2:
+                apart = wide.sub(wide.mean(axis=1), axis=0)
+                spread.append(apart.mean().var())
+                noise.append((apart.var() / len(wide)).mean())
+        reliability = 1 - np.mean(noise) / np.mean(spread)
         rows.append(
             {
-                "task": task, "items": len(wide), "merges": merges.shape[1],
-                "paired standard error": (paired.std() / np.sqrt(len(wide))).mean(),
-                "standard deviation over merges": merges.mean().std(),
+                "task": task, "items": held["item"].nunique(),
+                "sd over partners": float(np.sqrt(np.mean(spread))),
+                "standard error": float(np.sqrt(np.mean(noise))), "reliability": reliability,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -32,14 +33,18 @@ def main() -> None:
     rows = read(arguments.work)
     rows = rows[rows["dtype"] == arguments.dtype]
     items = per_item(rows)
-    models = model_table(items, arguments.adapters)
-    models.to_csv(results / "models.csv", index=False, float_format="%.6g")
-    cross_table(items).to_csv(results / "children.csv", index=False, float_format="%.6g")
+    models = model_table(items)
     outcomes = outcome_table(items, models)
-    outcomes.to_csv(results / "outcomes.csv", index=False, float_format="%.6g")
     larger = larger_table(items, models)
+    tables = {
+        "models": models, "training": training_table(items, arguments.adapters),
+        "children": cross_table(items), "outcomes": outcomes,
+        "outcomes-gain": gain_table(outcomes, models),
+    }  # fmt: skip
     if len(larger):
-        larger.to_csv(results / "three-way.csv", index=False, float_format="%.6g")
+        tables["three-way"] = larger
+    for name, table in tables.items():
+        table.to_csv(results / f"{name}.csv", index=False, float_format="%.6g")
     items.to_parquet(results / "items.parquet", index=False, compression="zstd")
     (results / "runs.json").write_text(json.dumps(runs(rows, arguments.adapters), indent=1) + "\n")
     missing = outcomes["error"].str.len().gt(0).sum()
@@ -63,29 +68,36 @@ def per_item(rows: pd.DataFrame) -> pd.DataFrame:
     return found.astype({LOGPROB: np.float32, BITS: np.float32})
 
 
-def model_table(items: pd.DataFrame, adapters: Path) -> pd.DataFrame:
-    """Return the base's and the child's score on each task, and how the child was trained."""
-    means = items.groupby(["model", "task"])[[LOGPROB, BITS]].mean()
+def model_table(items: pd.DataFrame) -> pd.DataFrame:
+    """Return the base's and the child's score on each task: all that a predictor may know."""
+    means = items.groupby(["model", "task"])[LOGPROB].mean()
+    rows = [(task, means.loc[(BASE, task)], means.loc[(task, task)]) for task in TASKS]
+    return pd.DataFrame(rows, columns=["task", "zero_shot", "finetuned"])
+
+
+def training_table(items: pd.DataFrame, adapters: Path) -> pd.DataFrame:
+    """Return how the children were trained, and their scores in bits per byte."""
+    bits = items.groupby(["model", "task"])[BITS].mean()
     rows = []
-    for task in TASKS:
-        record = json.loads((adapters / task / "training.json").read_text())
-        settings = record["settings"]
+    for task, record in records(adapters).items():
+        settings, loss = record["settings"], record["held_out_nats_per_token"]
         rows.append(
             {
-                "task": task,
-                "zero_shot": means.loc[(BASE, task), LOGPROB],
-                "finetuned": means.loc[(task, task), LOGPROB],
-                "zero_shot_bits_per_byte": means.loc[(BASE, task), BITS],
-                "finetuned_bits_per_byte": means.loc[(task, task), BITS],
+                "task": task, "tokens": record["tokens"], "steps": record["steps"],
+                "learning_rate": settings["learning_rate"], "rank": settings["rank"],
+                "seed": settings["seed"], "seconds": record["seconds"],
+                "held_out_nats_before": loss["before"], "held_out_nats_after": loss["after"],
                 "items": int((items["model"].eq(BASE) & items["task"].eq(task)).sum()),
-                "training_tokens": record["tokens"],
-                "learning_rate": settings["learning_rate"],
-                "rank": settings["rank"],
-                "seed": settings["seed"],
-                "seconds": record["seconds"],
+                "base_bits_per_byte": bits.loc[(BASE, task)],
+                "child_bits_per_byte": bits.loc[(task, task)],
             }
-        )
+        )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def records(adapters: Path) -> dict[str, dict[str, Any]]:
+    """Return the training records by task."""
+    return {task: json.loads((adapters / task / "training.json").read_text()) for task in TASKS}
 
 
 def cross_table(items: pd.DataFrame) -> pd.DataFrame:
@@ -117,6 +129,22 @@ def outcome_table(items: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def gain_table(outcomes: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Return *outcomes* with the share of the child's gain that is kept as normalised score.
+
+    0 is the base and 1 the child. The quotient of scores that is usual depends on how far the base
+    already was; this one does not.
+    """
+    low, high = (models.set_index("task")[name] for name in ("zero_shot", "finetuned"))
+    found = outcomes.copy()
+    for side in "ab":
+        task = found[f"task_{side}"]
+        gain = task.map(high) - task.map(low)
+        found[f"norm_acc_{side}"] = (found[f"acc_{side}"] - task.map(low)) / gain
+    found["norm_acc_mean"] = (found["norm_acc_a"] + found["norm_acc_b"]) / 2
+    return found
+
+
 def larger_table(items: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """Return one row a merge of more than two models and task."""
     best = models.set_index("task")["finetuned"].to_dict()
@@ -135,8 +163,8 @@ def larger_table(items: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 def runs(rows: pd.DataFrame, adapters: Path) -> dict[str, object]:
     """Return what the tables depend on, and what they cost."""
     scores = rows[(rows["kind"] == "score") & rows["metric"].eq(LOGPROB)]
-    records = {task: json.loads((adapters / task / "training.json").read_text()) for task in TASKS}
-    for record in records.values():
+    trained = records(adapters)
+    for record in trained.values():
         losses = record.pop("train_loss")
         record["train_loss"] = {"first": losses[0], "last": losses[-1]}
     return {
@@ -147,7 +175,7 @@ def runs(rows: pd.DataFrame, adapters: Path) -> dict[str, object]:
         "scores": len(scores),
         "scoring_seconds": round(float(scores["wall_seconds"].sum())),
         "methods": {name: list(held) for name, held in METHODS.items()},
-        "training": records,
+        "training": trained,
     }
 
 

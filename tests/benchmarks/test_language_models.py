@@ -19,7 +19,8 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "language_models"
 NAMES = ("tasks", "items", "merges", "scoring", "run", "tables")
 TASKS = ("gsm8k", "mbpp")
 RECORD = {
-    "tokens": 1, "seconds": 1, "train_loss": [2.0, 1.0],
+    "tokens": 1, "steps": 1, "seconds": 1, "train_loss": [2.0, 1.0],
+    "held_out_nats_per_token": {"before": 2.0, "after": 1.0},
     "settings": {"learning_rate": 1e-3, "rank": 2, "seed": 0},
 }  # fmt: skip
 
