@@ -21,6 +21,14 @@ class Scale(StrEnum):
     RAW = "raw"
 
 
+class Ablate(StrEnum):
+    """What to take away."""
+
+    NOTHING = "nothing"
+    CATEGORIES = "categories"
+    STEPWISE = "stepwise"
+
+
 def fit(
     metrics: Path = typer.Option(
         ..., help="Pairs x metrics: CSV, Parquet, or the JSON of 'miscible measure'."
@@ -47,6 +55,11 @@ def fit(
     seeds: int = typer.Option(3, min=1, help="Fits with different seeds."),
     seed: int = typer.Option(0, min=0, help="Seed of everything drawn."),
     level: float = typer.Option(0.8, help="Coverage that predictive intervals are made for."),
+    ablate: Ablate = typer.Option(
+        Ablate.NOTHING,
+        help="Also score without each category of metrics and with it alone; stepwise: also "
+        "metric by metric.",
+    ),
     out: Path = typer.Option(
         Path("predictor.json"), help="Predictor to write; its card stands beside it as .md."
     ),
@@ -73,6 +86,7 @@ def fit(
         found = fit_table(
             table, objective=objective, target=target.value, methods=method or None,
             settings=settings, digests=digests, measured=measured_how(metrics),
+            ablate=ablate.value,
         )  # fmt: skip
     card = out.with_suffix(".md")
     write_predictor(out, found.predictor)
@@ -85,7 +99,13 @@ def fit(
 
 
 def _print_fit(found: Fit) -> None:
-    from miscible.predict.card import score_rows, sentences, strongest
+    from miscible.predict.card import (
+        ablation_rows,
+        likeness_rows,
+        score_rows,
+        sentences,
+        weight_rows,
+    )
 
     for name, validation in found.validations.items():
         title = f"{name}: {validation.pairs} pairs of {validation.tasks} models"
@@ -93,10 +113,18 @@ def _print_fit(found: Fit) -> None:
         print_table(title, columns, score_rows(validation))
         for sentence in sentences(validation):
             say(sentence)
-        largest = strongest(validation)
-        if largest:
-            rows = [[metric, f"{weight:+.4f}"] for metric, weight in largest]
-            print_table("Outcome per standard deviation of a metric", ["metric", "weight"], rows)
+        rows = weight_rows(validation, found.fingerprints.get(name, {}))
+        if rows:
+            columns = ["outcome per sd of", "weight", "95 %", "chosen", "same sign"]
+            print_table("Weights, and how they hold when tasks are resampled", columns, rows)
+        if name in found.ablations:
+            columns = ["features", "LOTO r", "null", "unseen r", "unseen skill"]
+            print_table(f"{name}: ablations", columns, ablation_rows(found.ablations[name]))
+    if found.likenesses:
+        columns = ["methods", "top 5 shared", "by chance", "same sign"]
+        print_table("Weights of every two methods", columns, likeness_rows(found.likenesses))
+    for sentence in found.collinearity.sentences():
+        say(sentence)
     for name, why in found.left_out.items():
         say(f"{name} is left out: {why}")
     for rule, number in found.predictor.exclusions.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from miscible import __version__
 from miscible.predict.fitting import Fit
+from miscible.predict.interpret.ablation import Ablation
+from miscible.predict.interpret.fingerprints import Likeness, Weight, largest
 from miscible.predict.validation.result import Comparison, Validation
 
 SHOWN = 8
@@ -30,10 +32,19 @@ def card_of(fit: Fit) -> str:
         parts.append(f"## {name}\n\n{validation.pairs} pairs of {validation.tasks} models.\n")
         parts.append(_table(["", "LOTO r", "unseen r", "unseen skill"], rows))
         parts += [f"{sentence}\n" for sentence in sentences(validation)]
-        largest = strongest(validation)
-        if largest:
-            cells = [[f"`{metric}`", f"{weight:+.4f}"] for metric, weight in largest]
-            parts.append(_table(["per standard deviation of", "outcome changes by"], cells))
+        weights = weight_rows(validation, fit.fingerprints.get(name, {}))
+        if weights:
+            columns = ["outcome per sd of", "weight", "95 %", "chosen", "same sign"]
+            parts.append(_table(columns, weights))
+        if name in fit.ablations:
+            columns = ["features", "LOTO r", "null", "unseen r", "unseen skill"]
+            parts.append(_table(columns, ablation_rows(fit.ablations[name])))
+    if fit.likenesses:
+        parts.append("## Weights of every two methods\n")
+        columns = ["methods", "top 5 shared", "by chance", "same sign"]
+        parts.append(_table(columns, likeness_rows(fit.likenesses)))
+    parts.append("## What the weights can say\n")
+    parts += [f"{sentence}\n" for sentence in fit.collinearity.sentences()]
     if fit.left_out:
         parts.append("## Methods left out\n")
         parts += [f"- {name}: {why}" for name, why in fit.left_out.items()] + [""]
@@ -73,10 +84,43 @@ def sentences(validation: Validation) -> list[str]:
     return said
 
 
-def strongest(validation: Validation) -> list[tuple[str, float]]:
-    """Return the largest coefficients that are not 0, the largest first."""
-    held = [(name, weight) for name, weight in validation.coefficients.items() if weight]
-    return sorted(held, key=lambda item: -abs(item[1]))[:SHOWN]
+def weight_rows(validation: Validation, held: Mapping[str, Weight]) -> list[list[str]]:
+    """Return the largest weights: value, interval, share of resamplings that choose it, sign."""
+    rows = []
+    for name in largest(validation.coefficients, SHOWN):
+        row = [name, f"{validation.coefficients[name]:+.4f}"]
+        if name in held:
+            w = held[name]
+            row += [f"{w.low:+.4f} {w.high:+.4f}", percent(w.selected_bootstrap),
+                    percent(w.sign_bootstrap)]  # fmt: skip
+        rows.append(row + [""] * (5 - len(row)))
+    return rows
+
+
+def likeness_rows(held: Sequence[Likeness]) -> list[list[str]]:
+    """Return what every two methods share."""
+    return [
+        [f"{each.a}, {each.b}", percent(each.top), percent(each.chance),
+         f"{percent(each.sign)} of {each.shared}"]
+        for each in held
+    ]  # fmt: skip
+
+
+def ablation_rows(held: Ablation) -> list[list[str]]:
+    """Return ablations: those by steps were chosen on the folds that they are scored on."""
+    rows = [held.everything, *held.without, *held.alone]
+    steps = [*held.eliminated[-SHOWN:], *held.added[:SHOWN]]
+    return [
+        [each.what, number(each.loto_r),
+         f"{number(each.null_r)} (p {each.p:.3g})" if math.isfinite(each.p) else "",
+         number(each.lkto_r), number(each.lkto_skill)]
+        for each in (*rows, *steps)
+    ]  # fmt: skip
+
+
+def percent(value: float) -> str:
+    """Return a share as text, a dash if there is none."""
+    return f"{value:.0%}" if math.isfinite(value) else "—"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from miscible.errors import MiscibleError
 from miscible.predict.contract import Predictor, make
+from miscible.predict.interpret.ablation import Ablation, Ablator
+from miscible.predict.interpret.collinearity import Collinearity, collinearity
+from miscible.predict.interpret.fingerprints import (
+    Likeness,
+    Weight,
+    fingerprint,
+    likenesses,
+)
 from miscible.predict.pairs import Examples, Pairs, PairTable, Target
 from miscible.predict.predictor_file import MethodPredictor, PredictorFile
 from miscible.predict.threads import one_thread
@@ -22,6 +30,9 @@ from miscible.predict.validation.validate import validate
 
 QUANTILES = 21
 """Of the outcomes in training that are kept."""
+Ablate: TypeAlias = Literal["nothing", "categories", "stepwise"]
+"""``categories``: without each, and with each alone; ``stepwise``: also feature by feature."""
+
 PARTS = 10
 """Parts of the pairs that are left out in turn, for intervals of pairs of known models."""
 
@@ -34,11 +45,19 @@ class Fit:
         predictor: fitted to all pairs, to be written.
         validations: by method.
         left_out: methods without a predictor, and why.
+        collinearity: of the features of all measured pairs.
+        fingerprints: weights by method, of linear predictors.
+        likenesses: of fingerprints of every two methods.
+        ablations: by method, where asked for.
     """
 
     predictor: PredictorFile
     validations: Mapping[str, Validation]
     left_out: Mapping[str, str]
+    collinearity: Collinearity
+    fingerprints: Mapping[str, Mapping[str, Weight]]
+    likenesses: Sequence[Likeness]
+    ablations: Mapping[str, Ablation] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``miscible fit --format json`` prints."""
@@ -46,11 +65,21 @@ class Fit:
         return {
             "objective": held.objective,
             "target": held.target,
-            "methods": {name: each.as_dict() for name, each in self.validations.items()},
+            "methods": {name: self._method(name) for name in self.validations},
             "methods_left_out": dict(self.left_out),
+            "between_methods": [each.as_dict() for each in self.likenesses],
+            "collinearity": self.collinearity.as_dict(),
             "exclusions": dict(held.exclusions),
             "settings": dict(held.settings),
         }
+
+    def _method(self, name: str) -> dict[str, Any]:
+        held = self.validations[name].as_dict()
+        if self.fingerprints.get(name):
+            held["stability"] = {m: w.as_dict() for m, w in self.fingerprints[name].items()}
+        if name in self.ablations:
+            held["ablation"] = self.ablations[name].as_dict()
+        return held
 
 
 def fit(
@@ -62,6 +91,7 @@ def fit(
     settings: Settings | None = None,
     digests: Mapping[str, str] | None = None,
     measured: Mapping[str, str] | None = None,
+    ablate: Ablate = "nothing",
 ) -> Fit:
     """Validate and fit a predictor of each method.
 
@@ -70,6 +100,7 @@ def fit(
             out, and why is said; of those that are named, it is an error.
         digests: SHA-256 of the tables, kept in the predictor.
         measured: how their metrics were measured, as far as they say, likewise.
+        ablate: see `Ablate`.
 
     Raises:
         UnknownNameError: if there is no such objective or method, with a suggestion.
@@ -83,11 +114,19 @@ def fit(
             table.examples(name, target)
     validations: dict[str, Validation] = {}
     fitted: dict[str, MethodPredictor] = {}
+    prints: dict[str, dict[str, Weight]] = {}
+    ablations: dict[str, Ablation] = {}
     left_out: dict[str, str] = {}
     for name in methods if methods is not None else table.methods:
         try:
             validations[name] = validate(predictor, table, name, target=target, settings=asked)
-            fitted[name] = _fit(predictor, table.examples(name, target), validations[name], asked)
+            examples = table.examples(name, target)
+            fitted[name] = _fit(predictor, examples, validations[name], asked)
+            with one_thread():
+                prints[name] = fingerprint(predictor, examples, seed=asked.seed)
+                if ablate != "nothing":
+                    ablations[name] = _ablate(predictor, table, validations[name], examples, asked,
+                                              stepwise=ablate == "stepwise")  # fmt: skip
         except MiscibleError as error:
             if methods is not None:
                 raise
@@ -99,7 +138,11 @@ def fit(
         table.pairs.scalar_names, measured or {}, fitted, asked.as_dict(),
         table.counts, digests or {},
     )  # fmt: skip
-    return Fit(held, validations, left_out)
+    weights = {name: each.coefficients for name, each in validations.items() if each.coefficients}
+    return Fit(
+        held, validations, left_out, collinearity(table.pairs), prints, likenesses(weights),
+        ablations,
+    )  # fmt: skip
 
 
 def _fit(
@@ -121,6 +164,21 @@ def _fit(
     quantiles = tuple(np.quantile(examples.mean, np.linspace(0, 1, QUANTILES)).tolist())
     widths = (known, scales[0], scales[1])
     return MethodPredictor(fitted, models, quantiles, widths, validation.as_dict())
+
+
+def _ablate(
+    predictor: Predictor,
+    table: PairTable,
+    validation: Validation,
+    examples: Examples,
+    settings: Settings,
+    *,
+    stepwise: bool,
+) -> Ablation:
+    loto, lkto = (validation.forecasts[kind][0] for kind in ("loto", "lkto"))
+    return Ablator(
+        predictor, examples, table.pairs, loto, lkto, null=settings.null, seed=settings.seed
+    ).run(stepwise=stepwise)
 
 
 def _ranges(pairs: Pairs) -> dict[str, tuple[float, float]]:

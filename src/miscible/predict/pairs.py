@@ -6,7 +6,7 @@ in which tables were written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -52,6 +52,18 @@ class Pairs:
         """Return some of the pairs; all models keep their places."""
         return replace(
             self, first=self.first[rows], second=self.second[rows], metrics=self.metrics[rows]
+        )
+
+    def only(self, names: Collection[str]) -> Pairs:
+        """Return the same pairs with some of their metrics and scalars."""
+        metrics = [n for n, name in enumerate(self.metric_names) if name in names]
+        scalars = [n for n, name in enumerate(self.scalar_names) if name in names]
+        return replace(
+            self,
+            metric_names=tuple(self.metric_names[n] for n in metrics),
+            metrics=self.metrics[:, metrics],
+            scalar_names=tuple(self.scalar_names[n] for n in scalars),
+            scalars=self.scalars[:, scalars],
         )
 
     def seen(self) -> npt.NDArray[np.bool_]:

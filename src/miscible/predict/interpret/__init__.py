@@ -1,0 +1,1 @@
+"""What a predictor rests on: fingerprints of methods, their stability, and ablations."""
