@@ -41,7 +41,7 @@ def fit(
         Scale.NORMALISED, help="normalised: score over the parent's own; raw: score."
     ),
     objective: str = typer.Option(
-        "lasso", help="Predictor: lasso, elastic_net, ridge, ols, pearson, ..."
+        "lasso", help="Predictor: lasso, elastic_net, ridge, ols, pearson or effects."
     ),
     validate: str = typer.Option("loto,lkto:5", help="Ways to validate: loto, lkto:K, or both."),
     null: int = typer.Option(199, min=0, help="Relabelled tables to compare with."),

@@ -123,7 +123,8 @@ def fit(
             examples = table.examples(name, target)
             fitted[name] = _fit(predictor, examples, validations[name], asked)
             with one_thread():
-                prints[name] = fingerprint(predictor, examples, seed=asked.seed)
+                if validations[name].coefficients:
+                    prints[name] = fingerprint(predictor, examples, seed=asked.seed)
                 if ablate != "nothing":
                     ablations[name] = _ablate(predictor, table, validations[name], examples, asked,
                                               stepwise=ablate == "stepwise")  # fmt: skip
