@@ -124,10 +124,10 @@ class Change:
 
 
 def read_base(base: Checkpoint, name: str) -> Stored:
-    """Read a tensor of the base.
+    """Read a tensor of the base, whatever numbers it holds.
 
     Raises:
-        CheckpointError: if it holds NaN or infinity, or cannot be read.
+        CheckpointError: if it cannot be read.
     """
     return _stored(base, name)
 
@@ -137,11 +137,13 @@ def read_change(
 ) -> Change:
     """Read a model's tensor as a difference from *origin*, the base's.
 
+    Stored weights are taken as they are: whether all are finite shows in their inner products.
+
     Args:
         of_base: whether an adapted model's own base has the base's weights.
 
     Raises:
-        CheckpointError: if it holds NaN or infinity, or cannot be read.
+        CheckpointError: if it cannot be read, or what an adapter makes is not finite.
     """
     import torch
 
@@ -161,13 +163,17 @@ def read_change(
 
 
 def _stored(model: Checkpoint, name: str) -> Stored:
-    tensor = _finite(model.read(name), model, name)
-    return Stored(tensor, model.tensors[name].dtype, model.extent(name))
+    return Stored(model.read(name), model.tensors[name].dtype, model.extent(name))
+
+
+def not_finite(name: str) -> str:
+    """Return what is wrong with a tensor of that name, as a sentence."""
+    return f"tensor {name!r} holds NaN or infinity."
 
 
 def _finite(tensor: torch.Tensor, model: Checkpoint, name: str) -> torch.Tensor:
     if not tensor.isfinite().all():
-        raise CheckpointError(f"tensor {name!r} holds NaN or infinity.", where=model.name)
+        raise CheckpointError(not_finite(name), where=model.name)
     return tensor
 
 

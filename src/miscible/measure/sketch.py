@@ -11,18 +11,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from miscible.errors import IncompatibleModelsError, MiscibleError
-from miscible.measure.changes import Change, Stored, read_base, read_change
+import numpy as np
+
+from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
+from miscible.measure.changes import Change, Stored, not_finite, read_base, read_change
 from miscible.measure.contract import ActivationPair, GradientPair, Pair
-from miscible.measure.spectrum import Spectrum, decompose
+from miscible.measure.spectrum import Spectrum, chunks, decompose
 from miscible.measure.spectrum_cache import SpectrumCache
 from miscible.measure.subject import Subject, floating, subjects_of
 from miscible.measure.tables import SpectralTables, TensorTables, compare, inner_products
 from miscible.models.checkpoint import Checkpoint, unchanged
 from miscible.progress import task
 
-HELD_BYTES = 1 << 30
-"""Of one tensor of all models, as it is stored."""
+HELD_BYTES = 1 << 28
+"""Of one tensor of all models, as it is stored; a larger one is read again where it is needed."""
 MOST_DISTANT = 1.0
 """Norm of a task vector relative to the base: where it is more, zeros are nearer to the base than
 the model is. Fine-tunes stay below 0.1 as a rule, models of unrelated training lie above 1."""
@@ -115,7 +117,8 @@ def take_sketch(
     with task("measure weights", total=sum(sizes.values())) as advance:
         for name, size in sizes.items():
             held = [s for s in subjects if s.is_sound and name in s.shared]
-            found = _of_tensor(base, held, name, subjects, parts, cache)
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN is looked for in the results
+                found = _of_tensor(base, held, name, subjects, parts, cache)
             if found is not None:
                 tables.append(found)
             advance(size)
@@ -156,10 +159,10 @@ def _of_tensor(
     origin = read_base(base, name)
     changes: list[Change] = []
     spectra: list[Spectrum] = []
+    read: list[Subject] = []
     origin_digest = origin.digest() if cache is not None else ""
     is_matrix = len(info.shape) == 2
     large = info.nbytes * (len(subjects) + 1) > HELD_BYTES
-    read: list[Subject] = []
     for subject in subjects:
         try:
             change = read_change(
@@ -167,6 +170,10 @@ def _of_tensor(
             )
             if is_matrix and "spectra" in parts:
                 spectra.append(_spectrum(change, cache, origin_digest))
+        except FloatingPointError:
+            _refuse_not_finite(base, name, origin)
+            subject.fail(not_finite(name))
+            continue
         except (MiscibleError, MemoryError) as error:
             subject.fail(_sentence(error))
             continue
@@ -177,6 +184,11 @@ def _of_tensor(
     if not changes:
         return None
     gram, base_square, signs = inner_products(changes, signs="signs" in parts)
+    if not math.isfinite(base_square) or not np.isfinite(np.diagonal(gram)).all():
+        _refuse_not_finite(base, name, origin)
+        for subject, square in zip(read, np.diagonal(gram), strict=True):
+            if not math.isfinite(square):
+                subject.fail(not_finite(name))
     number = {id(subject): row for row, subject in enumerate(read)}
     return TensorTables(
         name,
@@ -187,6 +199,13 @@ def _of_tensor(
         signs,
         _compared(spectra, changes, origin, base_square) if spectra else None,
     )
+
+
+def _refuse_not_finite(base: Checkpoint, name: str, origin: Stored) -> None:
+    """Tell whether it is the base that makes a difference NaN: then nothing can be measured."""
+    pieces = (origin.read(*rows) for rows in chunks(origin.rows, origin.width))
+    if not all(np.isfinite(piece).all() for piece in pieces):
+        raise CheckpointError(not_finite(name), where=base.name)
 
 
 def _compared(

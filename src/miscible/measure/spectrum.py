@@ -55,7 +55,11 @@ class Spectrum:
 
 
 def decompose(change: Change) -> Spectrum:
-    """Decompose a difference of [rows, width]."""
+    """Decompose a difference of [rows, width].
+
+    Raises:
+        FloatingPointError: if it holds NaN or infinity.
+    """
     rows, width = change.base.rows, change.base.width
     if change.is_zero or not min(rows, width):
         return _nothing(rows, width)
@@ -122,8 +126,13 @@ def ends(square: Array) -> tuple[Array, Array, Array]:
         All square roots of its eigenvalues, descending, zeros below the resolution; the
         eigenvectors of the first min(10, rank), as rows; those of the last 10, the last first,
         none if the rank is not full.
+
+    Raises:
+        FloatingPointError: if it is not finite.
     """
     size = len(square)
+    if not math.isfinite(np.trace(square)):
+        raise FloatingPointError("the matrix is not finite")
     squares, first, last = _eigenvectors(square, min(VECTORS, size))
     values = np.sqrt(np.maximum(squares, 0.0))
     values[values <= values[0] * _tolerance(size)] = 0.0
