@@ -95,21 +95,55 @@ def test_a_broken_model_is_told_and_fails_the_command(
 def test_models_are_run_where_that_is_asked_for(
     models: list[Path], run: Callable[..., Result]
 ) -> None:
-    metrics = "activation_cosine_similarity,input_gradient_cosine_similarity"
-    outcome = run(*models, "--calibrate", 4, "--metrics", metrics, "--format", "json")
+    metrics = "activation_cosine_similarity,input_gradient_cosine_similarity,loss_barrier"
+    small = ("--samples", 4, "--length", 8)
+    outcome = run(*models, *small, "--metrics", metrics, "--format", "json")
     assert outcome.exit_code == 0, outcome.output
-    for pair in json.loads(outcome.stdout)["pairs"]:
-        for name in metrics.split(","):
-            held = pair["metrics"][name]
-            assert held["status"] == "ok", held
-            assert -1 <= held["value"] <= 1
+    document = json.loads(outcome.stdout)
+    for pair in document["pairs"]:
+        assert {pair["metrics"][name]["status"] for name in metrics.split(",")} == {"ok"}
+    assert document["calibration"]["data"][0]["name"] == "built-in"
+    again = json.loads(run(*models, *small, "--metrics", metrics, "--format", "json").stdout)
+    assert again["calibration"]["key"] == document["calibration"]["key"]
+
+
+def test_calibration_data_may_be_one_model_s_own(
+    models: list[Path], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    lines = [json.dumps({"body": "the cat sees the dog . " * 4}) for _ in range(9)]
+    (tmp_path / "law=1.jsonl").write_text("\n".join(lines))
+    (tmp_path / "text.txt").write_text("the cat sees the dog .\n" * 20)
+    small = ("--samples", 4, "--length", 8, "--format", "json")
+    own = ("--calibration", f"law={tmp_path / 'law=1.jsonl'}", "--column", "body")
+    outcome = run(*models, *own, *small, "--metrics", "encoder_gradient_dot_product_partner")
+    assert outcome.exit_code == 0, outcome.output
+    document = json.loads(outcome.stdout)
+    assert document["calibration"]["data"][0]["owner"] == str(models[3])
+    statuses = [next(iter(pair["metrics"].values()))["status"] for pair in document["pairs"]]
+    assert statuses == ["excluded", "ok", "ok"]
+    shared = run(*models, "--calibration", tmp_path / "text.txt", *small)
+    assert shared.exit_code == 0, shared.output
+    pair = json.loads(shared.stdout)["pairs"][0]["metrics"]
+    assert pair["activation_cka"]["status"] == "ok"
+    assert pair["loss_barrier"]["status"] == "excluded"
+
+
+def test_table_is_what_people_see(models: list[Path], run: Callable[..., Result]) -> None:
+    assert run(*models, "--format", "table").stdout == run(*models).stdout
+    assert run(*models, "--format", "quiet").stdout == ""
+    wrong = run(*models, "--format", "tabel")
+    assert wrong.exit_code == 2
+    assert "human, json, quiet, table" in " ".join(wrong.output.split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--metrics", "task_vectr"], "Did you mean 'task_vector'"),
-        (["--metrics", "gradient"], "--calibrate"),
+        (["--metrics", "gradient", "--samples", "9999"], "9999 are needed"),
+        (["--calibration", "nowhere.txt"], "nowhere.txt"),
+        (["--calibration", "a.txt", "--calibration", "b.txt"], "MODEL=DATA"),
+        (["--metrics", "activation", "--layer", "9"], "no layer 9"),
         (["--only-one"], "two models or more"),
     ],
 )

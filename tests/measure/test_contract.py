@@ -106,8 +106,17 @@ def test_metrics_that_cannot_be_had_say_so(registered: None) -> None:
         return pair.activations.gram.cosine
 
     base = base_state()
-    (pair,) = measure(base, children(base, 2), metrics="state", cache=False).pairs
+    models = children(base, 2)
+    (pair,) = measure(base, models, metrics="state", cache=False, activations={}).pairs
     assert (pair.metrics["state"].status, pair.metrics["state"].coverage) == ("excluded", 0)
+    reason = {"m1": "it is broken."}
+    (pair,) = measure(base, models, metrics="state", cache=False, failures=reason).pairs
+    assert pair.metrics["state"].status == "failed"
+    assert pair.metrics["state"].reason == "m1: it is broken."
+    with pytest.raises(MiscibleError, match="bare weights cannot be run"):
+        measure(base, models, metrics="state", cache=False)
+    with pytest.raises(MiscibleError, match="not both"):
+        measure(base, models, metrics="state", activations={}, calibration="built-in")
 
 
 def test_what_a_metric_declares_is_checked() -> None:

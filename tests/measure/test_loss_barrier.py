@@ -10,12 +10,8 @@ from measure.tiny_calibration import children, reference, tokens
 from miscible.errors import MiscibleError
 from miscible.measure.contract import Pair
 from miscible.measure.language_model import LanguageModel
-from miscible.measure.loss_barrier import (
-    loss_barrier,
-    loss_barrier_first,
-    loss_barriers,
-    with_barriers,
-)
+from miscible.measure.loss_barrier import loss_barrier, loss_barrier_first, loss_barrier_second
+from miscible.measure.midpoint import run_midpoints
 from miscible.measure.tracing import trace
 from miscible.models import Checkpoint, FolderCheckpoint
 from tiny import write_model
@@ -30,18 +26,17 @@ def test_on_shared_data(tmp_path: Path) -> None:
     models, data = children(tmp_path), tokens(0)
     runner = LanguageModel.load(models["m1"], dtype="float64")
     found = trace(models, runner, [data], gradients=())
-    barriers = loss_barriers(found, models, runner, [data])
+    barriers = run_midpoints(found, models, runner, [data])
     ids = data.ids
     losses = [reference(each, ids)[2] for each in (models["m1"], models["m2"])]
     middle = reference(midpoint(tmp_path, models["m1"], models["m2"]), ids)[2]
     held = barriers["m1", "m2"]
     assert held.barrier == pytest.approx(middle - sum(losses) / 2, abs=1e-6)
     assert held.half_a == pytest.approx(middle - losses[0], abs=1e-6)
-    pairs = with_barriers(found.activation_pairs(), barriers)
-    forth, back = (Pair(*k, activations=pairs[k]) for k in (("m1", "m2"), ("m2", "m1")))
+    forth, back = (Pair(*k, midpoints=barriers[k]) for k in (("m1", "m2"), ("m2", "m1")))
     assert loss_barrier(forth) == pytest.approx(held.barrier) == loss_barrier(back)
-    assert loss_barrier_first(forth) == pytest.approx(held.half_a)
-    assert loss_barrier_first(back) == pytest.approx(held.half_b)
+    assert loss_barrier_first(forth) == pytest.approx(held.half_a) == loss_barrier_second(back)
+    assert loss_barrier_first(back) == pytest.approx(held.half_b) == loss_barrier_second(forth)
 
 
 def test_on_own_data_each_half_is_of_that_models_data(tmp_path: Path) -> None:
@@ -49,7 +44,7 @@ def test_on_own_data_each_half_is_of_that_models_data(tmp_path: Path) -> None:
     sets = [tokens(1, 4), tokens(2, 9)]
     runner = LanguageModel.load(models["m1"], dtype="float64")
     found = trace(models, runner, sets, owners=["m1", "m2"], gradients=())
-    held = loss_barriers(found, models, runner, sets)["m1", "m2"]
+    held = run_midpoints(found, models, runner, sets)["m1", "m2"]
     middle = midpoint(tmp_path, models["m1"], models["m2"])
     for half, model, data in zip((held.half_a, held.half_b), models.values(), sets, strict=True):
         wanted = reference(middle, data.ids)[2] - reference(model, data.ids)[2]
@@ -61,6 +56,6 @@ def test_a_model_and_itself_lose_nothing_and_other_data_are_refused(tmp_path: Pa
     models["twin"] = models["m1"]
     runner = LanguageModel.load(models["m1"])
     found = trace(models, runner, [tokens(0)], gradients=())
-    assert loss_barriers(found, models, runner, [tokens(0)])["m1", "twin"].barrier == 0
+    assert run_midpoints(found, models, runner, [tokens(0)])["m1", "twin"].barrier == 0
     with pytest.raises(MiscibleError, match="not those that were traced"):
-        loss_barriers(found, models, runner, [tokens(1)])
+        run_midpoints(found, models, runner, [tokens(1)])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from miscible.cli.output import Format, print_json, progress, say
+from miscible.cli.output import FORMAT, Format, print_json, progress, say
 
 
 def demo(
     folder: Path = typer.Option(Path("demo-study"), help="Where the study and its report go."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     open_report: bool = typer.Option(True, "--open/--no-open", help="Open the report."),
 ) -> None:
     """Merge two children of SmolLM2-135M by five methods and show what it did."""

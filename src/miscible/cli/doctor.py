@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, duration, print_json, print_table, say
+from miscible.cli.output import FORMAT, Format, duration, print_json, print_table, say
 
 if TYPE_CHECKING:
     from miscible.merge.doctor import Diagnosis
@@ -20,7 +20,7 @@ def doctor(
     models: list[str] = typer.Argument(..., help="A recipe (RECIPE.yml), or models to merge."),
     base: str | None = typer.Option(None, help="The model that the others were trained from."),
     strict: bool = typer.Option(False, "--strict", help="Fail on warnings too."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Tell whether models will merge, and what a merge needs, before anything is downloaded.
 

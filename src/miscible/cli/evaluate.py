@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, write_json
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def evaluate(
         False, "--allow-code", help="Run tasks that execute code which the model wrote."
     ),
     items: bool = typer.Option(False, "--items", help="With JSON, also the rows of each item."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the rows to this JSON file."),
 ) -> None:
     """Evaluate the behaviour of a model on lm-eval tasks, item by item, with intervals."""

@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.measure_tables import print_measurement
-from miscible.cli.output import Format, print_json, progress, say, write_json
+from miscible.cli.measure_tables import print_measurement, short_names
+from miscible.cli.output import FORMAT, Format, print_json, progress, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    from miscible.measure.trace import Trace
-    from miscible.models.checkpoint import Checkpoint
-
-LENGTH = 128
-"""Tokens of a calibration sequence, where the models can read as many."""
+    from miscible.measure.calibrate import Calibration
 
 
 class By(StrEnum):
@@ -35,42 +31,56 @@ def measure(
     ),
     base: str = typer.Option(..., help="The model from which all of them were fine-tuned."),
     metrics: str | None = typer.Option(
-        None, help="Metrics or categories, separated by commas; all of weights if left out."
+        None,
+        help="Metrics or categories, separated by commas, or 'all'; what they need is measured. If "
+        "left out, those of weights, and with --calibration of activations and gradients too.",
     ),
     by: By | None = typer.Option(None, help="Also measure each layer or role of the models."),
-    calibrate: int = typer.Option(
-        0,
-        min=0,
-        help="Also run language models over this many sequences of built-in text, for metrics of "
-        "activations and gradients.",
+    calibration: list[str] = typer.Option(
+        [],
+        help="Run the models over this: built-in (text), a .txt or .jsonl file, hub:NAME; of image "
+        "classifiers a folder of classes, a .safetensors or .npz file. MODEL=DATA: that model's "
+        "own. Repeat it.",
     ),
+    samples: int | None = typer.Option(
+        None, min=1, help="Sequences or images of each set; 64 if it has as many."
+    ),
+    length: int | None = typer.Option(None, min=2, help="Tokens of a sequence; 128."),
+    column: str = typer.Option("text", help="Key or column that holds the text."),
+    layer: int = typer.Option(-1, help="Whose hidden states are compared; -1 is the last."),
+    folds: int = typer.Option(
+        1, min=1, help="Cut the data into so many parts, and tell how values depend on the draw."
+    ),
+    seed: int = typer.Option(0, help="Seed of the draw of calibration data."),
+    dtype: str = typer.Option("float32", help="In which models are run: float32, bfloat16, ..."),
+    device: str = typer.Option("cpu", help="On which models are run: cpu, cuda or mps."),
     compat: bool = typer.Option(
         False, help="Count matrices that no model changes as the code of 2601.22285 does."
     ),
     cache: bool = typer.Option(True, help="Keep decompositions for the next time."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
 ) -> None:
-    """Compare every two of N fine-tunes of one base by their weights, before any merge."""
-    from miscible.measure.api import measure as measure_models
-    from miscible.measure.api import open_model, open_models
-    from miscible.measure.contract import select
+    """Compare every two of N fine-tunes of one base by their weights, before any merge.
 
-    needed = {metric.needs for metric in select(metrics, ("weights", "activations", "gradients"))}
-    if metrics is not None and needed != {"weights"} and not calibrate:
-        raise MiscibleError(
-            f"metrics of {' and '.join(sorted(needed - {'weights'}))} are not in the weights.",
-            fix="Add '--calibrate 64': the models are run over 64 sequences of text.",
-        )
+    Exit code 0: all was measured; 1: a model could not be measured or run; 2: bad input.
+    """
+    from miscible.measure.api import measure as measure_models
+    from miscible.measure.calibrate import Calibration
+
+    asked: dict[str, object] = {
+        "samples": samples, "length": length, "column": column, "layer": layer, "folds": folds,
+        "seed": seed, "dtype": dtype, "device": device,
+    }  # fmt: skip
+    run: Calibration | None = None
+    if calibration:
+        run = _calibration(calibration, models, asked)
+    elif metrics is not None:
+        run = Calibration(**asked)  # type: ignore[arg-type]
     with progress(format):
-        opened, origin = open_models(models), open_model(base)
-        traced = _trace(origin, opened, calibrate, "gradients" in needed) if calibrate else None
         found = measure_models(
-            origin, opened, metrics=metrics, by=None if by is None else by.value, compat=compat,
-            cache=cache,
-            activations=traced.activation_pairs() if traced else None,
-            gradients=traced.gradient_pairs() if traced else None,
-            failures=traced.failures if traced else None,
+            base, models, metrics=metrics, by=None if by is None else by.value, calibration=run,
+            compat=compat, cache=cache,
         )  # fmt: skip
     if output is not None:
         write_json(output, found.as_dict())
@@ -78,22 +88,30 @@ def measure(
         print_json(found.as_dict())
     elif format is Format.HUMAN:
         print_measurement(found)
-    unread = dict(traced.failures) if traced else {}
-    if format is Format.HUMAN:
-        for name, reason in unread.items():
-            say(f"{name}: {reason}", failed=True)
-    if unread or any(model.status != "ok" for model in found.models):
+    if found.run_failures or any(model.status != "ok" for model in found.models):
         raise typer.Exit(1)
 
 
-def _trace(
-    base: Checkpoint, models: Mapping[str, Checkpoint], sequences: int, gradients: bool
-) -> Trace:
-    from miscible.measure.language_model import trace_language_models
-    from miscible.measure.trace import KINDS
+def _calibration(
+    given: Sequence[str], models: Sequence[str], asked: dict[str, object]
+) -> Calibration:
+    from miscible.measure.calibrate import Calibration
 
-    context = base.config.get("max_position_embeddings")
-    length = min(LENGTH, context) if isinstance(context, int) and context > 0 else LENGTH
-    return trace_language_models(
-        base, models, length=length, sequences=sequences, gradients=KINDS if gradients else ()
-    )
+    of_name = {short: name for name, short in short_names(models).items()}
+    of_name |= {name: name for name in models}
+    own: dict[str, str] = {}
+    shared: list[str] = []
+    for each in given:
+        name, mark, source = each.partition("=")
+        if mark and name in of_name:
+            if of_name[name] in own:
+                raise MiscibleError(f"calibration data of {name!r} were given twice.")
+            own[of_name[name]] = source
+        else:
+            shared.append(each)
+    if len(shared) > 1:
+        raise MiscibleError(
+            f"models share one set of calibration data; {len(shared)} were given.",
+            fix="Write MODEL=DATA for data of one model: " + ", ".join(of_name) + ".",
+        )
+    return Calibration(shared[0] if shared else None, own, **asked)  # type: ignore[arg-type]

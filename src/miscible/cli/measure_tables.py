@@ -26,7 +26,7 @@ MOST_ROWS = 30
 
 def print_measurement(found: Measurement) -> None:
     """Print the models, and the pairs as a matrix or a list, by parts where there are any."""
-    short = _short([model.name for model in found.models])
+    short = short_names([model.name for model in found.models])
     _print_models(found.models, short)
     shown = list(found.metrics)
     if set(OVERVIEW) < set(shown):
@@ -155,7 +155,7 @@ def _sortable(value: Value) -> float:
     return value.value if value.status == "ok" else float("-inf")
 
 
-def _short(names: Sequence[str]) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return the shortest last parts of references that tell them apart."""
     for parts in range(1, 1 + max(name.count("/") + 1 for name in names)):
         found = {name: "/".join(name.rstrip("/").split("/")[-parts:]) for name in names}

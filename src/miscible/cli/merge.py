@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def merge(
     lora_rank: str = typer.Option(
         "", help="Write a LoRA adapter of the base: its rank, or 'exact', instead of a model."
     ),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Merge models by a recipe into a model folder, and report the effective dose of each."""
     # Read by NumPy when it is loaded: its threads, which no merge uses, take a while to start.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, say
+from miscible.cli.output import FORMAT, Format, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _STREAMING = {
 
 def methods(
     name: str = typer.Argument("", help="Method or wrapper to show in full."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """List the merging methods and wrappers, or show one with its parameters and an example."""
     from miscible.merge.catalogue import described, find

@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from miscible.errors import MiscibleError
 from miscible.progress import Advance, shown_by
 
@@ -24,6 +26,23 @@ class Format(StrEnum):
     HUMAN = "human"
     JSON = "json"
     QUIET = "quiet"
+
+
+def parse_format(said: str) -> Format:
+    """Return the format that is called so; ``table`` is another word for ``human``."""
+    names = {str(held.value): held for held in Format} | {"table": Format.HUMAN}
+    if said not in names:
+        raise typer.BadParameter(f"{said!r} is not one of {', '.join(names)}.")
+    return names[said]
+
+
+FORMAT: Any = typer.Option(
+    Format.HUMAN.value,
+    parser=parse_format,
+    metavar="[human|table|json|quiet]",
+    help="What to print; 'table' is 'human'.",
+)
+"""The option ``--format`` of every verb."""
 
 
 def say(message: str, *, failed: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say, write_json
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def probe(
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     device: str = typer.Option("cpu", help="cpu, cuda or mps."),
     batch_tokens: int | None = typer.Option(None, min=1, help="Most tokens of a forward pass."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the rows to this JSON file."),
 ) -> None:
     """Tell what each layer of models knows about language, with intervals."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def statistics(
     dtype: str = typer.Option("float32", help="The model runs in float32, bfloat16 or float16."),
     store: str = typer.Option("float32", help="Stored in float32; a Fisher also in bfloat16."),
     device: str = typer.Option("cpu", help="cpu, cuda or mps."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Collect what regmean or fisher needs to know of a model, into a file a model."""
     from miscible.merge.statistics.files import check_stored_dtype, parse_kind, write_statistics
@@ -81,7 +81,7 @@ def adamerge(
     length: int = typer.Option(512, min=1, help="Most tokens of a text."),
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     device: str = typer.Option("cpu", help="cpu, cuda or mps."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Learn how much of each task vector to take, layer by layer, without labels (AdaMerging)."""
     if granularity not in ("model", "layer", "tensor"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, duration, print_json, print_table, progress, say
+from miscible.cli.output import FORMAT, Format, duration, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from miscible.study import Study
@@ -22,7 +22,6 @@ study_app = typer.Typer(
 FAILED = 1
 _FILE = typer.Argument(..., help="Study file.")
 _FOLDER = typer.Option(None, "--folder", help="Results; default: the study's name beside its file.")
-_FORMAT = typer.Option(Format.HUMAN, help="What to print.")
 
 
 @study_app.command()
@@ -31,7 +30,7 @@ def run(
     folder: Path | None = _FOLDER,
     dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and its cost only."),
     report: bool = typer.Option(True, help="Write the report at the end."),
-    format: Format = _FORMAT,
+    format: Format = FORMAT,
 ) -> None:
     """Run a study, or go on where it was stopped."""
     from miscible.study import Study
@@ -64,7 +63,7 @@ def run(
 
 
 @study_app.command()
-def status(file: Path = _FILE, folder: Path | None = _FOLDER, format: Format = _FORMAT) -> None:
+def status(file: Path = _FILE, folder: Path | None = _FOLDER, format: Format = FORMAT) -> None:
     """Show which steps are finished, failed and open."""
     from miscible.study import Study
 
@@ -94,7 +93,7 @@ def report(
     file: Path = _FILE,
     folder: Path | None = _FOLDER,
     out: Path | None = typer.Option(None, help="HTML file; default: report.html in the folder."),
-    format: Format = _FORMAT,
+    format: Format = FORMAT,
 ) -> None:
     """Write the report of what is finished so far."""
     from miscible.study import Study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def verify(
     quick: bool = typer.Option(False, "--quick", help="Leave out the digests of whole files."),
     device: str = typer.Option("", help="cpu, cuda or mps. [where the merge was made, or cpu]"),
     threads: int = typer.Option(0, min=0, help="Threads that compute; 0 for all processors."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Check a merge: its models, its files, and its tensors by computing them again.
 

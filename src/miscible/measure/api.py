@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from miscible.errors import MiscibleError
-from miscible.measure.contract import ActivationPair, GradientPair, Needs, select
+from miscible.measure.calibrate import Calibration, Source, prepare
+from miscible.measure.calibrated import Calibrated, PairKey, RunPairs
+from miscible.measure.contract import ActivationPair, By, GradientPair, Metric, Needs, select
 from miscible.measure.result import Measurement
 from miscible.measure.run import evaluate
-from miscible.measure.scopes import By, scopes_of
-from miscible.measure.sketch import MOST_DISTANT, PairKey, take_sketch
+from miscible.measure.scopes import scopes_of
+from miscible.measure.sketch import MOST_DISTANT, take_sketch
 from miscible.measure.spectrum_cache import SpectrumCache
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.layout import DEFAULT, Layout
@@ -32,6 +33,7 @@ def measure(
     *,
     metrics: Sequence[str] | str | None = None,
     by: By | None = None,
+    calibration: Calibration | Source | None = None,
     compat: bool = False,
     cache: bool | Path = True,
     most_distant: float = MOST_DISTANT,
@@ -45,29 +47,40 @@ def measure(
     Args:
         base: the model from which all were fine-tuned.
         models: two or more; a mapping names them, otherwise they are called by their references.
-        metrics: names of metrics and categories (see ``miscible.measure.contract.METRICS``); all
-            that can be had of what is given if None.
+        metrics: names of metrics and categories (see ``miscible.measure.contract.METRICS``), or
+            ``all``. Models are run if one needs it. If None, those of weights, and with calibration
+            data all but those that need a pass a pair.
         by: ``layer`` or ``role`` for values of each of these too.
+        calibration: data over which models are run, or how in full; built-in text for language
+            models if None.
         compat: count matrices that no model changes as the code of 2601.22285 does.
         cache: whether decompositions are kept for the next time, or the folder where.
         most_distant: models farther from the base, relative to its norm, are excluded.
-        activations, gradients: what calibration data gave of ordered pairs, by the models' names
-            (``activation_pairs()`` and ``gradient_pairs()`` of `miscible.measure.trace.Trace`).
+        activations, gradients: instead of *calibration*, what the caller's own runs gave of ordered
+            pairs, by the models' names (``activation_pairs()`` and ``gradient_pairs()`` of
+            `miscible.measure.trace.Trace`).
         failures: by model, why there are none of it (its ``failures``).
         layout: how names of tensors are read where architectures are unusual.
 
     Raises:
-        MiscibleError: if there are fewer than two models, two of one name, an unknown metric, or
-            the base is damaged. What is wrong with one model stands in its result.
+        MiscibleError: if there are fewer than two models, two of one name, an unknown metric, the
+            base is damaged, or calibration data will not do. What is wrong with one model stands in
+            its result.
     """
+    given = Calibrated(RunPairs(activations or {}, gradients or {}), failures=failures or {})
+    is_given = not (activations is None and gradients is None and failures is None)
+    if is_given and calibration is not None:
+        raise MiscibleError("models are run by the caller or over 'calibration', not both.")
     needs: list[Needs] = ["weights"]
-    needs += ["activations"] if activations else []
-    needs += ["gradients"] if gradients else []
-    chosen = select(metrics, needs)
+    needs += ["activations"] if activations or calibration else []
+    needs += ["gradients"] if gradients or calibration else []
+    chosen = select(metrics, [*needs, "midpoints"] if calibration else needs)
+    ran = _to_run(chosen, named=metrics is not None) if not is_given else frozenset()
     if by is not None:
         scopes_of((), by, layout)
     opened = open_models(models)
     origin = open_model(base)
+    prepared = prepare(_calibration(calibration), origin, opened) if ran else None
     sketch = take_sketch(
         origin,
         opened,
@@ -76,13 +89,22 @@ def measure(
         compat=compat,
         most_distant=most_distant,
     )
-    sketch = replace(
-        sketch,
-        activations=activations or {},
-        gradients=gradients or {},
-        failures=failures or {},
-    )
-    return evaluate(sketch, chosen, by=by, layout=layout)
+    sound = {held.name: held.checkpoint for held in sketch.models if held.is_sound}
+    if prepared is not None and len(sound) > 1:
+        given = prepared.run(sound, ran, list(sketch.sizes), by=by, layout=layout)
+    return evaluate(sketch, chosen, calibrated=given, by=by, layout=layout)
+
+
+def _to_run(chosen: Sequence[Metric], *, named: bool) -> frozenset[Needs]:
+    """Return what is wanted beyond weights; a pass a pair only where it is asked for by name."""
+    unasked = {"weights"} if named else {"weights", "midpoints"}
+    return frozenset(metric.needs for metric in chosen) - unasked
+
+
+def _calibration(given: Calibration | Source | None) -> Calibration:
+    if given is None:
+        return Calibration()
+    return given if isinstance(given, Calibration) else Calibration(given)
 
 
 def open_models(models: Sequence[AnyModel] | Mapping[str, AnyModel]) -> dict[str, Checkpoint]:

@@ -159,6 +159,8 @@ def calibration_set(
     *,
     length: int = 128,
     sequences: int | None = None,
+    most: int | None = None,
+    least: int = 1,
     seed: int = 0,
 ) -> CalibrationSet:
     """Cut texts into sequences of *length* tokens.
@@ -170,7 +172,7 @@ def calibration_set(
         text: of `calibration_text`.
         tokenizer: of the base.
         length: tokens of a sequence, special ones included.
-        sequences: how many; all that the text gives if None.
+        sequences: how many; if None all that the text gives, *most* at most and *least* at least.
         seed: of the order of the texts.
 
     Raises:
@@ -182,7 +184,8 @@ def calibration_set(
     fresh = length - len(first)
     if fresh < 1:
         raise DatasetError(f"a length of {length} leaves no room for text.", where=text.name)
-    wanted = None if sequences is None else sequences * fresh
+    limit = most if sequences is None else sequences
+    wanted = None if limit is None else limit * fresh
     stream: list[int] = []
     order = list(text.texts)
     random.Random(seed).shuffle(order)
@@ -192,11 +195,12 @@ def calibration_set(
         stream += [] if end is None else [end]
         if wanted is not None and len(stream) >= wanted:
             break
-    count = len(stream) // fresh if sequences is None else sequences
-    if count < 1 or len(stream) < count * fresh:
+    given = len(stream) // fresh
+    count = min(given, most or given) if sequences is None else sequences
+    needed = least if sequences is None else sequences
+    if given < needed:
         raise DatasetError(
-            f"the text gives {len(stream) // fresh} sequences of {length} tokens; "
-            f"{max(count, 1)} are needed.",
+            f"the text gives {given} sequences of {length} tokens; {needed} are needed.",
             where=text.name,
             fix="Give more text, fewer sequences, or a shorter length.",
         )

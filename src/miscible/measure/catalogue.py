@@ -8,6 +8,7 @@ from miscible.measure.contract import METRICS, Metric
 
 _CATEGORIES = (
     "task_vector", "effective_rank", "subspace", "conflict", "norm", "activation", "gradient",
+    "loss",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from miscible.measure.gram import Gram
 from miscible.measure.pair import (
     ActivationPair,
     GradientPair,
+    MidpointPair,
     Overlap,
     Pair,
     Signs,
@@ -31,17 +32,32 @@ from miscible.measure.pair import (
 from miscible.registry import Registry
 
 __all__ = [
-    "METRICS", "ActivationPair", "Category", "GradientPair", "Gram", "Metric", "Needs", "Overlap",
-    "Pair", "Signs", "Spectra", "Status", "TensorPair", "Value", "metric", "select", "undefined",
+    "METRICS", "ActivationPair", "By", "Category", "GradientPair", "Gram", "Metric", "MidpointPair",
+    "Needs", "Overlap", "Pair", "Signs", "Spectra", "Status", "TensorPair", "Value", "metric",
+    "select", "undefined",
 ]  # fmt: skip
 
 Status: TypeAlias = Literal["ok", "undefined", "failed", "excluded"]
 """``undefined``: the definition gives no number (the cosine of a zero vector). ``failed``: a model
 or a metric is broken. ``excluded``: not measured, on purpose, or for want of data."""
-Needs: TypeAlias = Literal["weights", "activations", "gradients"]
+Needs: TypeAlias = Literal["weights", "activations", "gradients", "midpoints"]
+By: TypeAlias = Literal["layer", "role"]
 Category: TypeAlias = str
 """``task_vector``, ``effective_rank``, ``subspace``, ``activation`` and ``gradient`` are the
-paper's (2601.22285); ``conflict`` and ``norm`` are ours; plug-ins may have their own."""
+paper's (2601.22285); ``conflict``, ``norm`` and ``loss`` are ours; plug-ins may have their own."""
+
+ALL = "all"
+"""Stands for every metric."""
+_PARTS_OF: dict[Needs, tuple[By, ...]] = {
+    "weights": ("layer", "role"), "activations": ("layer",), "gradients": ("layer", "role"),
+    "midpoints": (),
+}  # fmt: skip
+_NOT_ASKED: dict[Needs, str] = {
+    "weights": "no weights were compared.",
+    "activations": "no model was run: give calibration data, or ask for the metric by name.",
+    "gradients": "no gradient was taken: give calibration data, or ask for the metric by name.",
+    "midpoints": "no midpoint was run, one for each pair: ask for the metric by name.",
+}
 
 TOLERANCE = 1e-6
 """By how much rounding may carry a value over the end of its range, relative to the end."""
@@ -87,6 +103,7 @@ class Metric:
         symmetric: whether (a, b) and (b, a) give the same.
         paper: arXiv id, empty if it is ours.
         parts: what it reads of a tensor beyond its Gram: ``signs``, ``spectra``.
+        by: the parts of a model of which it has values too.
     """
 
     name: str
@@ -99,13 +116,15 @@ class Metric:
     symmetric: bool
     paper: str
     parts: frozenset[str]
+    by: frozenset[By]
 
     def __call__(self, pair: Pair) -> Value:
         """Return the value of a pair: a finite number within the range, or why there is none."""
         coverage = pair.coverage() if self.needs == "weights" else 1.0
         if self.needs != "weights" and getattr(pair, self.needs) is None:
-            why = pair.missing.get(self.needs, f"no {self.needs} were measured.")
-            return Value(math.nan, "excluded", why, 0.0)
+            if pair.broken:
+                return Value(math.nan, "failed", pair.broken, 0.0)
+            return Value(math.nan, "excluded", _NOT_ASKED[self.needs], 0.0)
         if self.needs == "weights" and not pair.tensors:
             return undefined("the two models share no tensor with the base.")
         found = self.function(pair)
@@ -142,13 +161,17 @@ def metric(
     symmetric: bool = True,
     paper: str = "",
     parts: Sequence[str] = (),
+    by: Sequence[By] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a metric; see `Metric` for the arguments.
+
+    Where *by* is None it has the parts that what it needs has: layers and roles of weights and
+    gradients, layers of activations.
 
     Raises:
         MiscibleError: if another metric has that name, or an argument is not what it should be.
     """
-    if needs not in ("weights", "activations", "gradients"):
+    if needs not in _PARTS_OF:
         raise MiscibleError(f"the metric {name!r} needs {needs!r}, which no pair has.")
     if not low < high:
         raise MiscibleError(f"the range of the metric {name!r} is empty: [{low:g}, {high:g}].")
@@ -159,7 +182,7 @@ def metric(
             name,
             Metric(
                 name, function, summary, category, needs, low, high, symmetric, paper,
-                frozenset(parts),
+                frozenset(parts), frozenset(_PARTS_OF[needs] if by is None else by),
             ),
         )  # fmt: skip
         return function
@@ -173,8 +196,8 @@ def select(
     """Return the metrics that are meant: by name, by category, or all that can be had.
 
     Args:
-        names: metrics and categories, in a sequence or separated by commas; None for all whose
-            `needs` is among *needs*.
+        names: metrics and categories, in a sequence or separated by commas; ``all`` for all, None
+            for all whose `needs` is among *needs*.
 
     Raises:
         UnknownNameError: if one is neither a metric nor a category, with a suggestion.
@@ -185,13 +208,15 @@ def select(
     categories = {held.category for held in METRICS}
     found: dict[str, Metric] = {}
     for name in (name.strip() for name in wanted):
-        if name in METRICS:
+        if name == ALL:
+            found |= {held.name: held for held in METRICS}
+        elif name in METRICS:
             found[name] = METRICS.get(name)
         elif name in categories:
             found |= {held.name: held for held in METRICS if held.category == name}
         else:
             raise UnknownNameError(
                 f"there is no metric or category of metrics named {name!r}.",
-                fix=did_you_mean(name, [*METRICS.names(), *categories]),
+                fix=did_you_mean(name, [*METRICS.names(), *categories, ALL]),
             )
     return list(found.values())

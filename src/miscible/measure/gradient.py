@@ -54,6 +54,7 @@ def _register(kind: Kind, variant: Variant, measure: str) -> None:
     metric(
         name, category="gradient", needs="gradients", low=low, high=high,
         symmetric=variant == "union", paper=PAPER if variant == "union" else "",
+        by=None if kind == "encoder" else (),
     )(function)  # fmt: skip
 
 

@@ -171,12 +171,12 @@ def trace_language_models(
             model is in `Trace.failures`.
     """
     runner = LanguageModel.load(base, dtype=dtype, device=device, batch_size=batch_size)
-    texts = [(name, each) for name, each in (own or {}).items()]
+    texts = dict(own or {})
     if text is not None or not texts:
-        texts.append(("", text or calibration_text()))
+        texts[""] = text or calibration_text()
     pieces: list[CalibrationSet] = []
     owners: list[str] = []
-    for owner, each in texts:
+    for owner, each in texts.items():
         whole = calibration_set(
             each, runner.live.tokenizer, length=length, sequences=sequences, seed=seed
         )

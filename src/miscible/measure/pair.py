@@ -137,6 +137,31 @@ class GradientPair:
     more: Mapping[str, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class MidpointPair:
+    """What two models lose at the mean of their weights, in nats a prediction.
+
+    Attributes:
+        half_a, half_b: what each loses on its data; negative where the midpoint is better. NaN if
+            the midpoint could not be run.
+        reason: why not, as a sentence.
+    """
+
+    half_a: float
+    half_b: float
+    reason: str = ""
+
+    @property
+    def barrier(self) -> float:
+        """Mean of both halves."""
+        return (self.half_a + self.half_b) / 2
+
+    @property
+    def swapped(self) -> MidpointPair:
+        """The same of b and a."""
+        return MidpointPair(self.half_b, self.half_a, self.reason)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two models, a and b.
@@ -145,9 +170,10 @@ class Pair:
         a, b: their names.
         tensors: those that both models share with the base, in the base's order.
         parameters: number of floating-point elements of the base.
-        activations, gradients: None where they were not measured.
+        activations, gradients, midpoints: None where they were not measured.
         compat: whether metrics follow the paper's code where that differs from its definitions.
-        missing: why a part of the pair is None, by ``activations`` or ``gradients``.
+        broken: why a model could not be run, so that these are None; empty if they were not
+            asked for.
     """
 
     a: str
@@ -156,8 +182,9 @@ class Pair:
     parameters: int = 0
     activations: ActivationPair | None = None
     gradients: GradientPair | None = None
+    midpoints: MidpointPair | None = None
     compat: bool = False
-    missing: Mapping[str, str] = field(default_factory=dict)
+    broken: str = ""
 
     @cached_property
     def gram(self) -> Gram:
@@ -174,6 +201,15 @@ class Pair:
         entered = self.shared if elements is None else elements
         return entered / self.parameters if self.parameters else 0.0
 
-    def of(self, tensors: tuple[TensorPair, ...], parameters: int) -> Pair:
-        """Return the same pair reduced to some tensors: a layer's, or a role's."""
-        return replace(self, tensors=tensors, parameters=parameters)
+    def of(
+        self,
+        tensors: tuple[TensorPair, ...],
+        parameters: int,
+        activations: ActivationPair | None = None,
+        gradients: GradientPair | None = None,
+    ) -> Pair:
+        """Return the same pair reduced to a layer, or a role."""
+        return replace(
+            self, tensors=tensors, parameters=parameters, activations=activations,
+            gradients=gradients, midpoints=None,
+        )  # fmt: skip

@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from miscible.errors import UnknownNameError, did_you_mean
+from miscible.measure.calibrated import CalibrationNote
 from miscible.measure.contract import Status, Value
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from miscible.measure.stability import Spread, Stability
 
 Values = Mapping[str, Value]
 
@@ -32,6 +35,7 @@ class ModelResult:
         layers, roles: |tau| of each layer and of each role.
         missing, extra, reshaped: numbers of floating-point tensors that only the base has, that
             only the model has, and that have another shape there.
+        losses: mean loss in nats by set of calibration data, where models were run.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ModelResult:
     missing: int = 0
     extra: int = 0
     reshaped: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -55,6 +60,7 @@ class ModelResult:
             "tensors": {
                 "missing": self.missing, "extra": self.extra, "reshaped": self.reshaped,
             },
+            "losses": {name: _number(loss) for name, loss in self.losses.items()},
         }  # fmt: skip
 
 
@@ -95,6 +101,9 @@ class Measurement:
         models: in the order in which they were given.
         pairs: every two of them, in that order.
         by: ``layer`` or ``role`` if values of these were asked for, else None.
+        calibration: over what models were run, None if they were not.
+        run_failures: by model that could not be run, why; its values of weights are there.
+        stability: how values depend on the draw of the data, where these were cut into folds.
     """
 
     base: str
@@ -102,6 +111,9 @@ class Measurement:
     models: tuple[ModelResult, ...]
     pairs: tuple[PairResult, ...]
     by: str | None = None
+    calibration: CalibrationNote | None = None
+    run_failures: Mapping[str, str] = field(default_factory=dict)
+    stability: tuple[Spread, ...] = ()
 
     def values(self, metric: str) -> list[Value]:
         """Return the values of one metric, in the order of `pairs`.
@@ -155,7 +167,16 @@ class Measurement:
             "metrics": list(self.metrics),
             "models": [model.as_dict() for model in self.models],
             "pairs": [pair.as_dict() for pair in self.pairs],
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
+            "run_failures": dict(self.run_failures),
+            "stability": [summary.as_dict() for summary in self.stability_by_metric()],
         }
+
+    def stability_by_metric(self) -> list[Stability]:
+        """Return how much each metric depends on which calibration data were drawn."""
+        from miscible.measure.stability import summarise
+
+        return summarise(self.stability)
 
     def _known(self, metric: str) -> None:
         if metric not in self.metrics:

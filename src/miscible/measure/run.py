@@ -4,56 +4,102 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-from miscible.measure.contract import Metric, Pair, Value
-from miscible.measure.result import Measurement, ModelResult, PairResult
-from miscible.measure.scopes import By, scopes_of
+from miscible.measure.calibrated import Calibrated, RunPairs
+from miscible.measure.contract import By, Metric, Pair, Value
+from miscible.measure.result import Measurement, ModelResult, PairResult, Values
+from miscible.measure.scopes import scopes_of
 from miscible.measure.sketch import Sketch
 from miscible.measure.subject import Subject
 from miscible.models.layout import DEFAULT, Layout
 
 
 def evaluate(
-    sketch: Sketch, metrics: Sequence[Metric], *, by: By | None = None, layout: Layout = DEFAULT
+    sketch: Sketch,
+    metrics: Sequence[Metric],
+    *,
+    calibrated: Calibrated | None = None,
+    by: By | None = None,
+    layout: Layout = DEFAULT,
 ) -> Measurement:
     """Return the values of all pairs; one broken model or metric does not lose the others'."""
+    ran = calibrated or Calibrated()
     scopes = {} if by is None else scopes_of(sketch.sizes, by, layout)
+    scopes |= {scope: [] for scope in ran.scopes if scope not in scopes}
+    held = _Evaluation(sketch, metrics, ran, by, scopes)
     numbers = range(len(sketch.models))
     return Measurement(
         sketch.base,
         tuple(metric.name for metric in metrics),
-        tuple(_model(sketch, number, layout) for number in numbers),
-        tuple(_pair(sketch, a, b, metrics, scopes) for a, b in combinations(numbers, 2)),
+        tuple(_model(sketch, number, ran, layout) for number in numbers),
+        tuple(held.pair(a, b) for a, b in combinations(numbers, 2)),
         by,
+        ran.note,
+        dict(ran.failures),
+        tuple(ran.stability),
     )
 
 
-def _pair(
-    sketch: Sketch,
-    a: int,
-    b: int,
-    metrics: Sequence[Metric],
-    scopes: Mapping[str, Sequence[str]],
-) -> PairResult:
-    models = sketch.models[a], sketch.models[b]
-    names = models[0].name, models[1].name
-    directed = [metric for metric in metrics if not metric.symmetric]
-    blocked = next((_blocked(model) for model in models if not model.is_sound), None)
-    if blocked is not None:
+@dataclass
+class _Evaluation:
+    sketch: Sketch
+    metrics: Sequence[Metric]
+    ran: Calibrated
+    by: By | None
+    scopes: Mapping[str, Sequence[str]]
+    directed: Sequence[Metric] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directed = [metric for metric in self.metrics if not metric.symmetric]
+
+    def pair(self, a: int, b: int) -> PairResult:
+        """Return the values of two models, by their numbers."""
+        models = self.sketch.models[a], self.sketch.models[b]
+        names = models[0].name, models[1].name
+        blocked = next((_blocked(model) for model in models if not model.is_sound), None)
+        if blocked is not None:
+            return PairResult(
+                *names,
+                {metric.name: blocked for metric in self.metrics},
+                {metric.name: blocked for metric in self.directed},
+            )
+        forth = self._ran(self.sketch.pair(a, b))
+        back = self._ran(self.sketch.pair(b, a)) if self.directed else None
         return PairResult(
             *names,
-            {metric.name: blocked for metric in metrics},
-            {metric.name: blocked for metric in directed},
+            _values(forth, self.metrics),
+            {} if back is None else _values(back, self.directed),
+            {scope: self._part(forth, scope) for scope in self.scopes},
         )
-    pair = sketch.pair(a, b)
-    weights = [metric for metric in metrics if metric.needs == "weights"]
-    return PairResult(
-        *names,
-        _values(pair, metrics),
-        _values(sketch.pair(b, a), directed) if directed else {},
-        {scope: _values(_part(pair, sketch, held), weights) for scope, held in scopes.items()},
-    )
+
+    def _ran(self, pair: Pair) -> Pair:
+        key, whole = (pair.a, pair.b), self.ran.whole
+        failures = self.ran.failures
+        return replace(
+            pair,
+            activations=whole.activations.get(key),
+            gradients=whole.gradients.get(key),
+            midpoints=whole.midpoints.get(key),
+            broken=" ".join(f"{name}: {failures[name]}" for name in key if name in failures),
+        )
+
+    def _part(self, pair: Pair, scope: str) -> Values:
+        key, ran = (pair.a, pair.b), self.ran.scopes.get(scope, RunPairs())
+        names = frozenset(self.scopes[scope])
+        part = pair.of(
+            tuple(tensor for tensor in pair.tensors if tensor.name in names),
+            sum(self.sketch.sizes[name] for name in names),
+            ran.activations.get(key),
+            ran.gradients.get(key),
+        )
+        # What the part does not have (the states of a role) is no gap in what was asked for.
+        had = {
+            "weights": bool(names), "activations": part.activations is not None,
+            "gradients": part.gradients is not None, "midpoints": False,
+        }  # fmt: skip
+        return _values(part, [m for m in self.metrics if self.by in m.by and had[m.needs]])
 
 
 def _values(pair: Pair, metrics: Sequence[Metric]) -> dict[str, Value]:
@@ -68,19 +114,11 @@ def _value(metric: Metric, pair: Pair) -> Value:
         return Value(math.nan, "failed", why, 0.0)
 
 
-def _part(pair: Pair, sketch: Sketch, names: Sequence[str]) -> Pair:
-    held = frozenset(names)
-    return pair.of(
-        tuple(tensor for tensor in pair.tensors if tensor.name in held),
-        sum(sketch.sizes[name] for name in names),
-    )
-
-
 def _blocked(model: Subject) -> Value:
     return Value(math.nan, model.status, f"{model.name}: {model.reason}", 0.0)
 
 
-def _model(sketch: Sketch, number: int, layout: Layout) -> ModelResult:
+def _model(sketch: Sketch, number: int, ran: Calibrated, layout: Layout) -> ModelResult:
     subject = sketch.models[number]
     shared = sum(sketch.sizes[name] for name in subject.shared)
     measured = subject.status in ("ok", "excluded")
@@ -97,6 +135,7 @@ def _model(sketch: Sketch, number: int, layout: Layout) -> ModelResult:
         len(subject.missing),
         len(subject.extra),
         len(subject.reshaped),
+        ran.losses.get(subject.name, {}),
     )
 
 

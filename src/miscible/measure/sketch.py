@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
 from miscible.measure.changes import Change, Stored, not_finite, read_base, read_change
-from miscible.measure.contract import ActivationPair, GradientPair, Pair
+from miscible.measure.contract import Pair
 from miscible.measure.spectrum import Spectrum, chunks, decompose
 from miscible.measure.spectrum_cache import SpectrumCache
 from miscible.measure.subject import Subject, floating, subjects_of
@@ -29,8 +29,6 @@ MOST_DISTANT = 1.0
 """Norm of a task vector relative to the base: where it is more, zeros are nearer to the base than
 the model is. Fine-tunes stay below 0.1 as a rule, models of unrelated training lie above 1."""
 
-PairKey = tuple[str, str]
-
 
 @dataclass(frozen=True)
 class Sketch:
@@ -42,8 +40,6 @@ class Sketch:
         models: in the order in which they were given; what is wrong with one stands there.
         tables: by tensor, in the base's order.
         compat: see `miscible.measure.contract.Pair`.
-        activations, gradients: parts of ordered pairs, by the models' names.
-        failures: by model, why there are no such parts of its pairs.
     """
 
     base: str
@@ -51,9 +47,6 @@ class Sketch:
     models: tuple[Subject, ...]
     tables: tuple[TensorTables, ...]
     compat: bool = False
-    activations: Mapping[PairKey, ActivationPair] = field(default_factory=dict)
-    gradients: Mapping[PairKey, GradientPair] = field(default_factory=dict)
-    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -68,18 +61,14 @@ class Sketch:
         return math.sqrt(math.fsum(t.square(model) for t in matrices) / base) if base else 0.0
 
     def pair(self, a: int, b: int) -> Pair:
-        """Return what is known of two models, by their numbers."""
+        """Return what is known of the weights of two models, by their numbers."""
         found = (table.pair(a, b) for table in self.tables)
-        names = self.models[a].name, self.models[b].name
-        why = " ".join(f"{n}: {self.failures[n]}" for n in names if n in self.failures)
         return Pair(
-            *names,
+            self.models[a].name,
+            self.models[b].name,
             tuple(tensor for tensor in found if tensor is not None),
             self.parameters,
-            self.activations.get(names),
-            self.gradients.get(names),
-            self.compat,
-            dict.fromkeys(("activations", "gradients"), why) if why else {},
+            compat=self.compat,
         )
 
 

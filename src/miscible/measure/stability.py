@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, combinations
 
 import numpy as np
@@ -42,7 +42,9 @@ class Spread:
     folds: int
 
 
-def stability(trace: Trace, metrics: Iterable[Metric | str] | None = None) -> list[Spread]:
+def stability(
+    trace: Trace, metrics: Iterable[Metric | str] | None = None, *, layer: int = 0
+) -> list[Spread]:
     """Compute metrics of all pairs anew on every fold and on every half of the folds.
 
     No model is run: a trace over folds holds the gradients of all their unions.
@@ -50,6 +52,7 @@ def stability(trace: Trace, metrics: Iterable[Metric | str] | None = None) -> li
     Args:
         trace: over data that were each cut into the same number of folds, at least two.
         metrics: those of activations and gradients, or their names; all that have a value if None.
+        layer: place in the list of layers that were traced.
 
     Raises:
         MiscibleError: if the data were not cut into folds, or a metric needs no calibration data.
@@ -61,9 +64,9 @@ def stability(trace: Trace, metrics: Iterable[Metric | str] | None = None) -> li
     for a, b in combinations(trace.models, 2):
         if trace.missing(a, b):
             continue
-        whole = _pair(trace, a, b, None)
-        single = [_pair(trace, a, b, fold) for fold in folds]
-        half = [_pair(trace, a, b, chosen) for chosen in halves]
+        whole = _pair(trace, a, b, None, layer)
+        single = [_pair(trace, a, b, fold, layer) for fold in folds]
+        half = [_pair(trace, a, b, chosen, layer) for chosen in halves]
         for metric in _chosen(metrics):
             value = metric(whole)
             if value.status != "ok":
@@ -79,20 +82,66 @@ def stability(trace: Trace, metrics: Iterable[Metric | str] | None = None) -> li
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """A metric over all pairs: what differs between pairs, and what the draw of the data makes.
+
+    Attributes:
+        metric: which.
+        pairs: number of pairs with a value.
+        between: standard deviation of the value between pairs; NaN for one pair.
+        fold_sd, half_sd: root mean square of the pairs' `Spread.fold_sd` and `Spread.half_sd`.
+        drift: mean of the pairs' `Spread.drift`.
+        folds: into how many parts the data were cut.
+    """
+
+    metric: str
+    pairs: int
+    between: float
+    fold_sd: float
+    half_sd: float
+    drift: float
+    folds: int
+
+    def as_dict(self) -> dict[str, float | str | None]:
+        """Return it as plain data: a number that is not there is None."""
+        held = asdict(self)
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in held.items()
+        }
+
+
+def summarise(spreads: Sequence[Spread]) -> list[Stability]:
+    """Return one line a metric, in the order of *spreads*."""
+    found: dict[str, list[Spread]] = {}
+    for spread in spreads:
+        found.setdefault(spread.metric, []).append(spread)
+    return [
+        Stability(
+            name, len(held), _sd([each.value for each in held]),
+            float(np.sqrt(np.mean([each.fold_sd**2 for each in held]))),
+            float(np.sqrt(np.mean([each.half_sd**2 for each in held]))),
+            float(np.mean([each.drift for each in held])),
+            held[0].folds,
+        )
+        for name, held in found.items()
+    ]  # fmt: skip
+
+
 def _chosen(metrics: Iterable[Metric | str] | None) -> list[Metric]:
     if metrics is None:
-        return [held for held in METRICS if held.needs != "weights"]
+        return [held for held in METRICS if held.needs in ("activations", "gradients")]
     chosen = [METRICS.get(each) if isinstance(each, str) else each for each in metrics]
     for metric in chosen:
-        if metric.needs == "weights":
-            raise MiscibleError(f"{metric.name} is of weights and depends on no calibration data.")
+        if metric.needs not in ("activations", "gradients"):
+            raise MiscibleError(f"{metric.name} depends on no calibration data that can be cut.")
     return chosen
 
 
-def _pair(trace: Trace, a: str, b: str, pieces: Sequence[int] | None) -> Pair:
-    return Pair(
-        a, b, activations=trace.activations(a, b, pieces), gradients=trace.gradients(a, b, pieces)
-    )
+def _pair(trace: Trace, a: str, b: str, pieces: Sequence[int] | None, layer: int) -> Pair:
+    activations = trace.activations(a, b, pieces, layer=layer)
+    return Pair(a, b, activations=activations, gradients=trace.gradients(a, b, pieces))
 
 
 def _folds(trace: Trace) -> list[list[int]]:

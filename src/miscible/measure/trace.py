@@ -82,16 +82,30 @@ class Trace:
         """A content key of the calibration data."""
         return content_key(pieces=[piece.key for piece in self.pieces])
 
+    def of_parameters(self, names: Sequence[str], coverage: float) -> Trace:
+        """Return the same with the gradients of some parameters alone; it needs `tensor_grams`.
+
+        Args:
+            names: of the parameters.
+            coverage: share of the parameters of which *names* are what all models share.
+        """
+        gram = sum((self.tensor_grams[name] for name in names), np.zeros(()))
+        return replace(self, grams={"encoder": gram}, tensor_grams={}, coverage=coverage)
+
     def missing(self, a: str, b: str) -> str:
         """Return why a pair has no numbers, as a sentence, empty if it has."""
         said = [f"{name}: {self.failures[name]}" for name in (a, b) if name in self.failures]
         return " ".join(said)
 
-    def activation_pairs(self) -> dict[tuple[str, str], ActivationPair]:
-        """Return those of all ordered pairs that have numbers, for ``miscible.measure``."""
+    def activation_pairs(self, *, layer: int = 0) -> dict[tuple[str, str], ActivationPair]:
+        """Return those of all ordered pairs that have numbers, for ``miscible.measure``.
+
+        Args:
+            layer: place in the list of layers that were traced.
+        """
         found: dict[tuple[str, str], ActivationPair] = {}
         for a, b in combinations(self.models, 2):
-            held = self.activations(a, b)
+            held = self.activations(a, b, layer=layer)
             if held is not None:  # CKA is the same both ways, and the dearest
                 found[a, b] = held
                 found[b, a] = replace(held, mean_state=held.mean_state[::-1])

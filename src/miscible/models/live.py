@@ -61,9 +61,8 @@ class LiveModel:
         chosen, place = parse_dtype(dtype), parse_device(device)
         with quiet_transformers():
             try:
-                model, tokenizer, computed = _build(checkpoint, chosen, place)
-                if not getattr(tokenizer, "is_fast", False):
-                    raise CheckpointError("the model has no fast tokenizer.", where=checkpoint.name)
+                tokenizer = load_tokenizer(checkpoint)
+                model, computed = _build(checkpoint, chosen, place)
                 if computed is not None:
                     _match_names(checkpoint, dict(model.state_dict()))  # before memory is taken
                     model = model.to_empty(device=place)
@@ -131,6 +130,26 @@ class LiveModel:
             for name, tensor in fresh.state_dict().items():
                 places[name].copy_(tensor)
         self.name, self.fingerprint = RANDOM_WEIGHTS, f"random:{seed}"
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
+    """Return the fast tokenizer of a model.
+
+    Raises:
+        CheckpointError: if it cannot be read, or there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:  # files from a stranger can make transformers fail in any way at all
+        with quiet_transformers():
+            found = AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
+    except Exception as error:
+        raise CheckpointError(
+            f"transformers cannot load its tokenizer: {_first_line(error)}", where=checkpoint.name
+        ) from error
+    if not getattr(found, "is_fast", False):
+        raise CheckpointError("the model has no fast tokenizer.", where=checkpoint.name)
+    return cast("PreTrainedTokenizerFast", found)
 
 
 def parse_dtype(name: str) -> torch.dtype:
@@ -234,23 +253,22 @@ def _first_line(error: Exception) -> str:
 
 def _build(
     checkpoint: Checkpoint, dtype: torch.dtype, place: torch.device
-) -> tuple[Any, Any, list[tuple[Any, str, torch.Tensor]] | None]:
-    # The model is without memory where the third value is not None.
+) -> tuple[Any, list[tuple[Any, str, torch.Tensor]] | None]:
+    # The model is without memory where the second value is not None.
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     # A merge's config is not the one in its folder: its head may be untied, its layers restacked.
     with TemporaryDirectory(prefix="miscible-") as folder:
         (Path(folder) / "config.json").write_text(json.dumps(dict(checkpoint.config)))
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     computed = _computed_buffers(model, config)
     if computed is None:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
         model = model.to(place)
-    return model, tokenizer, computed
+    return model, computed
 
 
 def _computed_buffers(model: Any, config: Any) -> list[tuple[Any, str, torch.Tensor]] | None:

@@ -15,6 +15,7 @@ from miscible.measure.contract import (
     GradientPair,
     Gram,
     Metric,
+    MidpointPair,
     Pair,
     Value,
 )
@@ -91,7 +92,7 @@ def parts_that_are_missing_are_told(metric: Metric, seed: int) -> None:
     pair = _pairs(seed)["m0 m1"]
     for bare in (
         Pair("a", "b"),
-        replace(pair, tensors=(), activations=None, gradients=None),
+        replace(pair, tensors=(), activations=None, gradients=None, midpoints=None),
     ):
         value = metric(bare)
         assert value.status in ("undefined", "excluded"), f"{metric.name}: nothing to read"
@@ -163,6 +164,7 @@ def _pairs(seed: int) -> Mapping[str, Pair]:
             sketch.pair(a, b),
             activations=_activations(vectors[names[a]], vectors[names[b]]),
             gradients=_gradients(vectors[names[a]], vectors[names[b]]),
+            midpoints=_midpoints(vectors[names[a]], vectors[names[b]]),
         )
         for a, b in product(range(len(names)), repeat=2)
         if a != b
@@ -185,6 +187,15 @@ def _activations(
     return ActivationPair(
         np.stack([one, two]), samples=8, tokens=64, more={"cka": np.array([cosine**2])}
     )
+
+
+def _midpoints(
+    one: np.ndarray[tuple[int], np.dtype[np.float64]],
+    two: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> MidpointPair:
+    middle = (one + two) / 2
+    halves = [float(middle @ middle - each @ each) for each in (one, two)]
+    return MidpointPair(halves[0], halves[1])
 
 
 def _gradients(
