@@ -2,15 +2,17 @@
 
     python benchmarks/measure/all_pairs.py FOLDER vit --models 20 --layers 12
 
-Measured in one run, on the same files, with the same number of threads:
+Measured on the same files, one after the other, each in a process of one thread, as CPU seconds:
 
-*floor*     per tensor: reading, one float64 Gram product of the stacked differences; per model and
-            matrix: one thin spectral decomposition (the smaller Gram and numpy's ``eigh``)
-*first*     ``miscible.measure``, all metrics of weights, nothing kept
-*again*     the same with all decompositions kept
-*one more*  N - 1 models are kept and one is new
-*pairwise*  the protocol of 2601.22285's code: for each pair and matrix 16 thin SVDs; three pairs
-            are timed and multiplied
+*floor*     per tensor: one float64 Gram product of the stacked differences; per model and matrix:
+            one thin spectral decomposition (the smaller Gram and numpy's ``eigh``). Reading and
+            subtracting, which the floor needs too, is told apart.
+*first*     ``miscible.measure``, all metrics of weights, nothing kept, start-up included
+*pairwise*  the protocol of 2601.22285's code: for each pair and matrix 16 thin SVDs. Timed on the
+            matrices of one layer and on those outside of layers, for three pairs; multiplied by
+            the number of layers and pairs
+*memory*    peak of *first* for each number of models in ``--memory``, with ``--memory-layers``
+            layers: what it needs does not depend on depth
 
 Figures are written as JSON to FOLDER/NAME.json and printed.
 """
@@ -22,17 +24,21 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import time
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import safe_open
 
 from models import FAMILIES, write
 
 SVDS_A_PAIR = 16
 TIMED_PAIRS = 3
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def main() -> None:
@@ -42,108 +48,124 @@ def main() -> None:
     parser.add_argument("family", choices=sorted(FAMILIES))
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--memory", default="5,10,20")
+    parser.add_argument("--memory-layers", type=int, default=1)
+    parser.add_argument("--part", choices=sorted(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help="Keep the synthetic models.")
     chosen = parser.parse_args()
     name = f"{chosen.family}-{chosen.layers}x{chosen.models}"
     shapes = FAMILIES[chosen.family](chosen.layers)
     base, models = write(chosen.folder / name, shapes, chosen.models)
+    if chosen.part:
+        print(json.dumps(PARTS[chosen.part](base, models)))
+        return
     figures: dict[str, object] = {
         "family": chosen.family, "layers": chosen.layers, "models": chosen.models,
         "pairs": chosen.models * (chosen.models - 1) // 2,
         "parameters": sum(int(np.prod(shape)) for shape in shapes.values()),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"), "load": os.getloadavg()[0],
+        "load": os.getloadavg()[0],
     }  # fmt: skip
-    figures |= ours(base, models, chosen.folder / name / "cache")
-    figures |= floor(base, models)
-    figures |= pairwise(base, models)
+    for part in ("first", "floor", "pairwise"):
+        figures |= _in_process(chosen, part, chosen.layers, chosen.models)
     figures["first / floor"] = figures["first_s"] / figures["floor_s"]  # type: ignore[operator]
+    with_reading = figures["floor_s"] + figures["reading_s"]  # type: ignore[operator]
+    figures["first / (floor and reading)"] = figures["first_s"] / with_reading  # type: ignore[operator]
     figures["pairwise / first"] = figures["pairwise_s"] / figures["first_s"]  # type: ignore[operator]
+    for count in filter(None, chosen.memory.split(",")):
+        held = _in_process(chosen, "first", chosen.memory_layers, int(count))
+        figures[f"peak_gb_{count}_models"] = held["peak_gb"]
+    figures["load_after"] = os.getloadavg()[0]
     text = json.dumps(figures, indent=2)
     (chosen.folder / f"{name}.json").write_text(text + "\n")
     print(text)
     if not chosen.keep:
-        shutil.rmtree(chosen.folder / name)
+        for folder in chosen.folder.glob(f"{chosen.family}-*x*"):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
-def ours(base: Path, models: list[Path], cache: Path) -> dict[str, object]:
-    """Return seconds and peak memory of miscible."""
+def first(base: Path, models: list[Path]) -> dict[str, object]:
+    """Return what miscible takes, and its peak memory."""
     from miscible.measure.api import measure
 
-    before = _peak()
-    figures: dict[str, object] = {"first_s": timed(lambda: measure(base, models, cache=False))}
-    figures["peak_gb"] = _peak()
-    figures["peak_before_gb"] = before
-    shutil.rmtree(cache, ignore_errors=True)
-    measure(base, models[:-1], cache=cache)
-    figures["one_more_s"] = timed(lambda: measure(base, models, cache=cache))
-    figures["again_s"] = timed(lambda: measure(base, models, cache=cache))
-    held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    figures["cache_gb"] = held / 1e9
-    shutil.rmtree(cache)
-    return figures
+    start = time.process_time()
+    measure(base, models, cache=False)
+    return {
+        "first_s": time.process_time() - start,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
 
 
 def floor(base: Path, models: list[Path]) -> dict[str, object]:
-    """Return seconds of reading, one Gram product a tensor, and one decomposition a matrix."""
+    """Return what reading, one Gram product a tensor, and one decomposition a matrix take."""
     reading = product = spectral = 0.0
-    files = [safe_open(p / "model.safetensors", framework="numpy") for p in (base, *models)]
+    files = [safe_open(p / "model.safetensors", framework="pt") for p in (base, *models)]
     for name in files[0].keys():  # noqa: SIM118
-        start = time.perf_counter()
-        held = [file.get_tensor(name) for file in files]
-        differences = np.empty((len(models), held[0].size))
-        for row, tensor in zip(differences, held[1:], strict=True):
-            np.subtract(tensor.reshape(-1), held[0].reshape(-1), out=row, dtype=np.float64)
-        read = time.perf_counter()
+        start = time.process_time()
+        origin, *held = (file.get_tensor(name).to(torch.float64).numpy() for file in files)
+        differences = np.stack([(tensor - origin).reshape(-1) for tensor in held])
+        del held
+        read = time.process_time()
         differences @ differences.T
-        multiplied = time.perf_counter()
-        if held[0].ndim == 2:
+        multiplied = time.process_time()
+        if origin.ndim == 2:
             for row in differences:
-                matrix = row.reshape(held[0].shape)
+                matrix = row.reshape(origin.shape)
                 wide = matrix.shape[0] < matrix.shape[1]
                 np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
         reading += read - start
         product += multiplied - read
-        spectral += time.perf_counter() - multiplied
+        spectral += time.process_time() - multiplied
     return {
-        "floor_s": reading + product + spectral, "floor_reading_s": reading,
-        "floor_gram_s": product, "floor_spectral_s": spectral,
+        "floor_s": product + spectral, "reading_s": reading, "floor_gram_s": product,
+        "floor_spectral_s": spectral,
     }  # fmt: skip
 
 
 def pairwise(base: Path, models: list[Path]) -> dict[str, object]:
-    """Return the seconds that 16 SVDs a pair and matrix would take, from three pairs.
+    """Return what 16 SVDs a pair and matrix would take.
 
     One SVD is done for each matrix of both models of a pair, in float32 as that code does, and
     counted eight times.
     """
     count = len(models) * (len(models) - 1) // 2
     some = list(combinations(models, 2))[:TIMED_PAIRS]
-
-    def run() -> None:
-        for pair in some:
-            files = [safe_open(p / "model.safetensors", framework="numpy") for p in (base, *pair)]
-            for name in files[0].keys():  # noqa: SIM118
-                origin = files[0].get_tensor(name)
-                if origin.ndim == 2:
-                    for file in files[1:]:
-                        np.linalg.svd(file.get_tensor(name) - origin, full_matrices=False)
-
-    seconds = timed(run) / len(some)
+    inside = outside = 0.0
+    layers = 1
+    for pair in some:
+        files = [safe_open(p / "model.safetensors", framework="pt") for p in (base, *pair)]
+        for name in files[0].keys():  # noqa: SIM118
+            number = name.partition("layers.")[2].partition(".")[0]
+            layers = max(layers, int(number or 0) + 1)
+            origin = files[0].get_tensor(name).float()
+            if origin.ndim != 2 or number not in ("", "0"):
+                continue
+            start = time.process_time()
+            for file in files[1:]:
+                difference = file.get_tensor(name).float() - origin
+                np.linalg.svd(difference.numpy(), full_matrices=False)
+            inside += (time.process_time() - start) if number else 0.0
+            outside += 0.0 if number else time.process_time() - start
+    seconds = (inside * layers + outside) / len(some)
     return {
         "pairwise_s": seconds * SVDS_A_PAIR / 2 * count, "pairwise_timed_pairs": len(some),
         "pairwise_two_svds_a_matrix_s": seconds,
     }  # fmt: skip
 
 
-def timed(work: object) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    work()  # type: ignore[operator]
-    return time.perf_counter() - start
+PARTS = {"first": first, "floor": floor, "pairwise": pairwise}
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def _in_process(
+    chosen: argparse.Namespace, part: str, layers: int, models: int
+) -> dict[str, object]:
+    command = [sys.executable, __file__, str(chosen.folder), chosen.family, "--part", part]
+    command += ["--layers", str(layers), "--models", str(models)]
+    done = subprocess.run(
+        command, env={**os.environ, **ONE_THREAD}, check=True, capture_output=True, text=True
+    )
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
+import torch
+from safetensors.torch import save_file
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -59,7 +59,7 @@ FAMILIES = {"vit": vit, "smollm2": smollm2}
 
 
 def write(folder: Path, shapes: Shapes, count: int, seed: int = 0) -> tuple[Path, list[Path]]:
-    """Write a base and fine-tunes as folders that are not there yet; return their paths.
+    """Write a base and fine-tunes in bfloat16, as folders that are not there yet; return them.
 
     A fine-tune adds noise of 2 % of the base's size, and a part that all of them share.
     """
@@ -75,15 +75,16 @@ def write(folder: Path, shapes: Shapes, count: int, seed: int = 0) -> tuple[Path
     return paths[0], paths[1:]
 
 
-def _draw(shapes: Shapes, seed: int, size: float) -> Iterator[tuple[str, np.ndarray]]:
-    generator = np.random.default_rng(seed)
+def _draw(shapes: Shapes, seed: int, size: float) -> Iterator[tuple[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
     for name, shape in shapes.items():
-        yield name, size * generator.standard_normal(shape, dtype=np.float32)
+        yield name, size * torch.randn(shape, generator=generator)
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
+def _write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     if not (path / "model.safetensors").is_file():
         (path / "config.json").write_text("{}")
-        save_file(tensors, path / "model.safetensors")
+        rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+        save_file(rounded, path / "model.safetensors")
     return path

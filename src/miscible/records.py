@@ -1,9 +1,10 @@
 """Result rows: the only currency between the layers that measure and those that conclude.
 
-Five kinds of row cover every measurement. A *score* is an estimate with its interval; an *item*
+Six kinds of row cover every measurement. A *score* is an estimate with its interval; an *item*
 is what one test item (a document, a minimal pair) contributed to a score, kept so that models can
 be compared on the same items; a *similarity* compares the insides of two models; a *dose* says how
-much of a parent a merge contains; a *failure* says which cell is missing and why.
+much of a parent a merge contains; a *mergeability* row is one metric of two fine-tunes before any
+merge; a *failure* says which cell is missing and why.
 """
 
 from __future__ import annotations
@@ -134,6 +135,32 @@ class SimilarityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeabilityRow:
+    """One metric of two fine-tunes of one base, or a scalar of one (see `miscible.measure`).
+
+    Attributes:
+        first, second: names of the models; the second is empty where the value is of one.
+        metric, category: of `miscible.measure.contract.METRICS`.
+        scope: layer or role of which the value is; empty for whole models.
+        value: NaN unless *status* is ``ok``.
+        status, reason: ``ok``, or why there is no number.
+        coverage: share of the base's parameters that entered.
+        sequence: place of the scope in the model, 0 for whole models.
+    """
+
+    first: str
+    second: str
+    metric: str
+    category: str
+    scope: str
+    value: float
+    status: str
+    reason: str
+    coverage: float
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRow:
     """A cell that has no result: which model and step, and the error's text."""
 
@@ -142,10 +169,10 @@ class FailureRow:
     error: str
 
 
-Row: TypeAlias = ScoreRow | ItemRow | SimilarityRow | DoseRow | FailureRow
+Row: TypeAlias = ScoreRow | ItemRow | SimilarityRow | DoseRow | MergeabilityRow | FailureRow
 KINDS: dict[str, type[Row]] = {
     "score": ScoreRow, "item": ItemRow, "similarity": SimilarityRow, "dose": DoseRow,
-    "failure": FailureRow,
+    "mergeability": MergeabilityRow, "failure": FailureRow,
 }  # fmt: skip
 
 
@@ -172,8 +199,15 @@ class Provenance:
     wall_seconds: float
 
 
-def to_frame(rows: Iterable[Row], provenance: Provenance | None = None) -> pd.DataFrame:
+def to_frame(
+    rows: Iterable[Row], kind: type[Row] | None = None, *, provenance: Provenance | None = None
+) -> pd.DataFrame:
     """Return rows of one kind as a data frame with the columns of that kind.
+
+    Args:
+        rows: any number of them.
+        kind: theirs; needed where there may be none.
+        provenance: columns that are added.
 
     Raises:
         TypeError: if the rows are of more than one kind.
@@ -181,7 +215,7 @@ def to_frame(rows: Iterable[Row], provenance: Provenance | None = None) -> pd.Da
     import pandas as pd
 
     held = list(rows)
-    kinds = {type(row) for row in held}
+    kinds = {type(row) for row in held} or ({kind} if kind is not None else set())
     if len(kinds) > 1:
         raise TypeError(f"rows of several kinds: {sorted(kind.__name__ for kind in kinds)}")
     columns = [field.name for kind in kinds for field in fields(kind)]

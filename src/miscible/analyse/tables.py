@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from miscible.records import MergeabilityRow, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,7 @@ class StudyTables:
         failures: columns of `records.FailureRow`.
         similarities: columns of `records.SimilarityRow`.
         provenance: versions, seed, dtype, device, options, seconds a step: plain nested data.
+        mergeability: columns of `records.MergeabilityRow`; empty if it was not measured.
     """
 
     name: str
@@ -44,10 +47,11 @@ class StudyTables:
     failures: pd.DataFrame
     similarities: pd.DataFrame
     provenance: Mapping[str, Any]
+    mergeability: pd.DataFrame = field(default_factory=lambda: to_frame([], MergeabilityRow))
 
     def __post_init__(self) -> None:
         # A column that holds only nulls comes back from a store without its type.
-        for name in ("models", "scores", "items", "similarities", "doses", "failures"):
+        for name in _FRAMES:
             object.__setattr__(self, name, _typed(getattr(self, name)))
 
     @cached_property
@@ -108,11 +112,12 @@ class StudyTables:
         return tuple(self.models.loc[self.models["role"] == role, "model"])
 
 
+_FRAMES = ("models", "scores", "items", "similarities", "doses", "failures", "mergeability")
 NUMBERS = (
     "requested_dose", "estimate", "low", "high", "n", "baseline", "selectivity", "value", "weight",
-    "projection", "coefficient", "share", "cosine", "residual",
+    "projection", "coefficient", "share", "cosine", "residual", "coverage",
 )  # fmt: skip
-TEXTS = ("phenomenon", "competence", "flags")
+TEXTS = ("phenomenon", "competence", "flags", "scope", "second", "reason")
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

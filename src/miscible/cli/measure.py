@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from miscible.cli.measure_tables import print_measurement, short_names
-from miscible.cli.output import FORMAT, Format, print_json, progress, write_json
+from miscible.cli.output import FORMAT, Format, print_json, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def measure(
     cache: bool = typer.Option(True, help="Keep decompositions for the next time."),
     format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
+    report: Path | None = typer.Option(None, help="Also write a page (HTML) with maps and charts."),
 ) -> None:
     """Compare every two of N fine-tunes of one base by their weights, before any merge.
 
@@ -84,10 +85,16 @@ def measure(
         )  # fmt: skip
     if output is not None:
         write_json(output, found.as_dict())
+    if report is not None:
+        from miscible.report.measure_page import write_measure_page
+
+        write_measure_page(found, report)
     if format is Format.JSON:
         print_json(found.as_dict())
     elif format is Format.HUMAN:
         print_measurement(found)
+        if report is not None:
+            say(f"Report: {report}")
     if found.run_failures or any(model.status != "ok" for model in found.models):
         raise typer.Exit(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from miscible.errors import UnknownNameError, did_you_mean
 from miscible.measure.calibrated import CalibrationNote
-from miscible.measure.contract import Status, Value
+from miscible.measure.contract import METRICS, Status, Value
+from miscible.records import MergeabilityRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,6 +161,34 @@ class Measurement:
         ]
         return pd.DataFrame.from_records(rows, columns=columns)
 
+    def rows(self) -> list[MergeabilityRow]:
+        """Return everything as rows: scalars of models, then pairs, then their parts.
+
+        What is not symmetric has a row of (b, a) too.
+        """
+        rows: list[MergeabilityRow] = []
+        for model in self.models:
+            scalars: list[tuple[str, str, str, float]] = [
+                ("task_vector_norm", "norm", "", model.norm),
+                ("relative_distance", "norm", "", model.relative_distance),
+                *(("task_vector_norm", "norm", *each) for each in model.layers.items()),
+                *((f"loss on {name}", "loss", "", loss) for name, loss in model.losses.items()),
+            ]
+            rows += [
+                MergeabilityRow(
+                    model.name, "", metric, category, scope, value,
+                    "ok" if math.isfinite(value) else model.status, model.reason, model.coverage,
+                    list(model.layers).index(scope) + 1 if scope else 0,
+                )
+                for metric, category, scope, value in scalars
+            ]  # fmt: skip
+        for pair in self.pairs:
+            rows += _rows(pair.a, pair.b, "", pair.metrics)
+            rows += _rows(pair.b, pair.a, "", pair.reverse)
+            for number, (scope, values) in enumerate(pair.scopes.items(), 1):
+                rows += _rows(pair.a, pair.b, scope, values, number)
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON: a value that is not there is None."""
         return {
@@ -185,9 +214,14 @@ class Measurement:
             )
 
 
-def failures(models: Sequence[ModelResult]) -> list[ModelResult]:
-    """Return the models that have no values."""
-    return [model for model in models if model.status != "ok"]
+def _rows(a: str, b: str, scope: str, values: Values, sequence: int = 0) -> list[MergeabilityRow]:
+    return [
+        MergeabilityRow(
+            a, b, name, METRICS.get(name).category, scope, v.value, v.status, v.reason, v.coverage,
+            sequence,
+        )
+        for name, v in values.items()
+    ]  # fmt: skip
 
 
 def _plain(values: Values) -> dict[str, Any]:

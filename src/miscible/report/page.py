@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
-import re
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from miscible.analyse import analyse, findings, verdicts
-from miscible.errors import StoreError
 from miscible.report.charts.competences import competence_charts
 from miscible.report.charts.difference_map import difference_maps
 from miscible.report.charts.dose import dose_charts
@@ -31,6 +19,7 @@ from miscible.report.charts.layers import (
 from miscible.report.charts.preference import preference_charts
 from miscible.report.charts.ranks import rank_charts
 from miscible.report.charts.similarity import similarity_charts
+from miscible.report.document import document, write_document
 from miscible.report.internals_tables import aggregates_table, profile_table, uncounted
 from miscible.report.palette import Palette
 from miscible.report.provenance import (
@@ -49,11 +38,8 @@ from miscible.report.score_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from miscible.analyse.summary import Analysis
     from miscible.analyse.tables import StudyTables
-    from miscible.report.figure import ChartGroup
 
 
 @dataclass(frozen=True)
@@ -79,31 +65,11 @@ def write_report(tables: StudyTables, path: Path, analysis: Analysis | None = No
     Raises:
         StoreError: if the file cannot be written.
     """
-    html = render(tables, analysis or analyse(tables))
-    try:
-        _write(html, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(f"the report cannot be written: {reason}.", where=str(path)) from error
-
-
-def _write(html: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(html)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_document(render(tables, analysis or analyse(tables)), path)
 
 
 def render(tables: StudyTables, analysis: Analysis) -> str:
     """Return the report as HTML."""
-    from plotly.offline import get_plotlyjs
-
     merges = verdicts(tables, analysis)
     ranking = [merge.model for merge in merges]
     palette = Palette(tables)
@@ -117,17 +83,9 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         "preference": preference_charts(tables, analysis, palette),
         "ranks": rank_charts(analysis),
     }
-    scripts = [get_plotlyjs(), _resource("report.js")]
-    environment = Environment(
-        loader=PackageLoader("miscible.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = breakable
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    return document(
+        "report.html.j2",
+        groups,
         study=tables,
         analysis=analysis,
         findings=findings(tables, analysis, merges),
@@ -148,47 +106,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         failures=failures_table(tables),
         exclusions=exclusions(tables, analysis),
         signs=[(str(s), SIGNS[s], text) for s, text in standing_meanings(tables).items()],
-        groups=groups,
-        figures=figures_json(list(groups.values())),
-        styles=Markup(_resource("report.css")),  # noqa: S704  our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704  our own and Plotly's
-        script_hashes=[_hash(script) for script in scripts],
     )
-
-
-def breakable(text: str) -> Markup:
-    """Return text whose lines may break after the separators that model names are made of."""
-    parts = re.split(r"(?<=[_/+.:-])", text)
-    return Markup("<wbr>").join(parts)
-
-
-def figures_json(groups: Sequence[ChartGroup]) -> Markup:
-    """Return all figures as JSON that is inert inside a script element.
-
-    No model name can close the element or open a comment: ``<``, ``>`` and ``&`` are written as
-    escapes of JSON.
-    """
-    held = {
-        chart.id: {**chart.figure, **({"views": chart.views} if chart.views else {})}
-        for group in groups
-        for chart in group.charts
-    }
-    text = json.dumps(rounded(held), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704  escaped above
-
-
-def rounded(value: Any) -> Any:
-    """Return plain nested data with its numbers cut to the five digits that a screen can show."""
-    if isinstance(value, float):
-        short = float(f"{value:.5g}")
-        return int(short) if short.is_integer() else short
-    if isinstance(value, Mapping):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(part) for part in value]
-    return value
 
 
 def _spans(analysis: Analysis) -> dict[str, Span]:
@@ -208,12 +126,3 @@ def _spans(analysis: Analysis) -> dict[str, Span]:
         for name, row in rows.items()
         if row["low"] == row["low"]
     }
-
-
-def _resource(name: str) -> str:
-    return files("miscible.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
