@@ -36,8 +36,6 @@ def run(
     from miscible.study import Study
 
     study = Study.open(file, folder)
-    if study.spec.metrics and format is Format.HUMAN:
-        say("'metrics' is not measured by this version and is passed over.")
     if dry_run:
         _show_plan(study, format)
         return

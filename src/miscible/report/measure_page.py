@@ -67,4 +67,7 @@ def mergeability_groups(held: Mergeability) -> dict[str, ChartGroup]:
 
 def mergeability_tables(held: Mergeability) -> dict[str, Any]:
     """Return the tables of models and pairs, by the names that templates give them."""
-    return {"pairs": pairs_table(held), "models": changed_models_table(held)}
+    return {
+        "pairs": pairs_table(held), "models": changed_models_table(held), "stability": None,
+        "calibration": None, "ran": any(metric.startswith("loss on ") for metric in held.scalars),
+    }  # fmt: skip

@@ -15,12 +15,17 @@ from miscible.analyse.words import number
 from miscible.report.figure import Style, color
 
 Array = npt.NDArray[np.float64]
-MAIN = (
-    "task_vector_cosine_similarity", "task_vector_magnitude_ratio",
-    "layerwise_effective_rank_mergeability_score", "right_subspace_overlap_top_k",
-    "sign_conflict_rate", "activation_cka", "encoder_gradient_cosine_similarity", "loss_barrier",
-)  # fmt: skip
-"""Shown first, and in the table of pairs."""
+MAIN = {
+    "task_vector_cosine_similarity": "cosine",
+    "task_vector_magnitude_ratio": "ratio of norms",
+    "layerwise_effective_rank_mergeability_score": "rank score",
+    "right_subspace_overlap_top_k": "subspaces",
+    "sign_conflict_rate": "sign conflict",
+    "activation_cka": "CKA",
+    "encoder_gradient_cosine_similarity": "gradient cosine",
+    "loss_barrier": "loss barrier",
+}
+"""Shown first, and in the table of pairs under these words."""
 _SERIES = ("s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "cross")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -88,6 +93,11 @@ class Mergeability:
     def matrix(self, metric: str) -> Array:
         """Return a metric as [models, models], NaN where there is no value."""
         return np.array([[self.cell(a, b, metric).value for b in self.models] for a in self.models])
+
+    @cached_property
+    def scalars(self) -> list[str]:
+        """Names of the numbers of single models."""
+        return list(dict.fromkeys(metric for _, metric in self._scalars))
 
     def scalar(self, model: str, metric: str) -> float:
         """Return a number of one model, NaN if there is none."""

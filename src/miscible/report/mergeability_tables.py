@@ -34,16 +34,12 @@ def pairs_table(held: Mergeability) -> Table | None:
     if left > 0:
         caption += f": the highest {MOST_PAIRS} of {len(ranked)}"
     body = [[*pair, *(held.cell(*pair, m).text for m in shown)] for pair in ranked[:MOST_PAIRS]]
-    return plain(caption, ["model", "other", *map(metric_name, shown)], body)
+    return plain(caption, ["model", "other", *(MAIN.get(m, metric_name(m)) for m in shown)], body)
 
 
 def changed_models_table(held: Mergeability) -> Table:
     """Return how far each model went from the base, and its losses where it was run."""
-    losses = [
-        str(metric)
-        for metric in dict.fromkeys(held.rows["metric"])
-        if metric.startswith("loss on ")
-    ]
+    losses = [metric for metric in held.scalars if metric.startswith("loss on ")]
     whole = held.rows[(held.rows["second"] == "") & (held.rows["scope"] == "")]
     norms = whole[whole["metric"] == "task_vector_norm"]
     columns = norms[["first", "coverage", "status", "reason"]].itertuples(index=False, name=None)

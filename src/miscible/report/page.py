@@ -21,6 +21,8 @@ from miscible.report.charts.ranks import rank_charts
 from miscible.report.charts.similarity import similarity_charts
 from miscible.report.document import document, write_document
 from miscible.report.internals_tables import aggregates_table, profile_table, uncounted
+from miscible.report.measure_page import mergeability_groups, mergeability_tables
+from miscible.report.mergeability import Mergeability
 from miscible.report.palette import Palette
 from miscible.report.provenance import (
     exclusions,
@@ -83,6 +85,8 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         "preference": preference_charts(tables, analysis, palette),
         "ranks": rank_charts(analysis),
     }
+    before = Mergeability(tables.mergeability, tables.base or "base")
+    groups |= mergeability_groups(before)
     return document(
         "report.html.j2",
         groups,
@@ -95,6 +99,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         gains=gains_table(tables, analysis, ranking),
         matched=matched_table(analysis),
         doses=doses_table(tables),
+        mergeability=mergeability_tables(before) if before.models else None,
         depth=layers_that_differ(tables, analysis),
         aggregates=aggregates_table(analysis, ranking, tables),
         profile=profile_table(analysis),

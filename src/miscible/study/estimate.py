@@ -9,6 +9,7 @@ from functools import lru_cache
 from statistics import median
 
 from miscible.evaluate.contract import Evaluator
+from miscible.measure.calibrate import LENGTH, SAMPLES
 from miscible.models.checkpoint import Checkpoint
 from miscible.study.plan import Plan, Step
 from miscible.study.spec import StudySpec
@@ -62,6 +63,10 @@ class Estimator:
         return RESIDENT_BYTES + self._parameters * width * 1.5
 
     def _tokens(self, step: Step) -> float:
+        if step.kind == "mergeability":  # a backward pass takes twice a forward one
+            asked = self._spec.metrics
+            samples = (asked and asked.samples) or SAMPLES
+            return 3.0 * self._parents * samples * ((asked and asked.length) or LENGTH)
         if step.kind == "internals":
             characters = sum(len("".join(text)) for text in self._texts[step.subject])
             return characters / CHARACTERS_PER_TOKEN

@@ -23,13 +23,14 @@ from miscible.models.checkpoint import Checkpoint
 from miscible.models.ref import open_checkpoint
 from miscible.models.runtime import config_differences, runtime_key
 from miscible.models.tokenizer import check_same_vocabulary
+from miscible.study.mergeability import SUBJECT, mergeability_key
 from miscible.study.merges import PlannedMerge, plan_merges
 from miscible.study.spec import Behaviour, StudySpec
 
 if TYPE_CHECKING:
     from miscible.probe.dataset import ProbeDataset
 
-Kind = Literal["dose", "behaviour", "internals", "similarity"]
+Kind = Literal["dose", "behaviour", "internals", "similarity", "mergeability"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval", "numpy")
 STEP_VERSION = 2
 """Part of every key; raised when the same inputs would give other rows."""
@@ -190,6 +191,7 @@ class _MeasurementKeys:
         self.behaviour = {task: behaviour_options(spec, folder, task).key() for task in tasks}
         asked = spec.internals.measured if spec.internals else {}
         self.internals = {d.name: content_key(data=d.key, asked=asked) for d in datasets}
+        self.mergeability = mergeability_key(spec.metrics, folder) if spec.metrics else None
         self.similarity = None
         if spec.internals and spec.internals.similarity:
             self.similarity = content_key(
@@ -226,6 +228,10 @@ def _with_steps(
         others = {"base": base.fingerprint, "parents": dict(parents), "asked": keys.similarity}
         key = keys.key("similarity", weights, "", others)
         steps.append(Step(key, "similarity", model.name))
+    if keys.mergeability is not None and model.role == "base":
+        compared = {"parents": dict(parents), "asked": keys.mergeability}
+        key = keys.key("mergeability", weights, SUBJECT, compared)
+        steps.append(Step(key, "mergeability", model.name, SUBJECT))
     return PlannedModel(
         model.name, model.role, model.family, model.method, model.dose, model.reference,
         model.checkpoint, model.merge, tuple(steps),

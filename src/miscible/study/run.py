@@ -18,6 +18,7 @@ from miscible.models.runtime import runtime_key
 from miscible.progress import task
 from miscible.records import DoseRow, Provenance, Row
 from miscible.study.estimate import Estimator
+from miscible.study.mergeability import measure_mergeability
 from miscible.study.plan import Plan, PlannedModel, Step, behaviour_options, library_versions
 from miscible.study.spec import StudySpec
 from miscible.study.store import Store
@@ -105,6 +106,10 @@ class _Run:
             rows, fingerprint = [*doses], self._weights(model, factor).fingerprint
         elif step.kind == "similarity":
             rows, fingerprint = self._similarity(model)
+        elif step.kind == "mergeability":
+            self.live = None  # parents are run in a model of their own
+            rows = measure_mergeability(self.spec, self.folder, self.plan)
+            fingerprint = model.checkpoint.fingerprint
         else:
             live = self._holding(model)
             fingerprint = live.fingerprint

@@ -131,6 +131,33 @@ class Internals(Strict):
         return specs
 
 
+class Metrics(Strict):
+    """What to measure of the parents before any merge; `all` or a list stands for `names`.
+
+    Attributes:
+        names: metrics and categories of `miscible.measure`, or `all`.
+        by: parts of the models of which values are wanted too.
+        calibration: text over which parents are run: `built-in`, a file, `hub:NAME`.
+        samples, length: sequences, and their tokens; see `miscible.measure.calibrate.Calibration`.
+    """
+
+    names: list[str] = Field(["all"], min_length=1)
+    by: Literal["layer", "role"] | None = "layer"
+    calibration: str = "built-in"
+    samples: Count | None = None
+    length: int | None = Field(None, ge=2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        return {"names": value} if isinstance(value, str | list) else value
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+
 class StudySpec(Strict):
     """A study.
 
@@ -140,7 +167,7 @@ class StudySpec(Strict):
         parents: references by short name; the dose axis runs from the first to the second.
         merges: what to merge.
         behaviour, internals: what to measure; at least one of them.
-        metrics: mergeability metrics to measure; read, and not measured by this version.
+        metrics: mergeability metrics of every two parents.
         seed, dtype, device: one numerics policy for everything that is measured.
     """
 
@@ -150,7 +177,7 @@ class StudySpec(Strict):
     merges: list[MergeEntry] = []
     behaviour: Behaviour | None = None
     internals: Internals | None = None
-    metrics: Literal["all"] | list[str] | None = None
+    metrics: Metrics | None = None
     seed: int = Field(0, ge=0)
     dtype: str = "float32"
     device: str = "cpu"
@@ -166,6 +193,8 @@ class StudySpec(Strict):
     def _something_to_measure(self) -> StudySpec:
         if self.behaviour is None and self.internals is None:
             raise ValueError("there is nothing to measure: give 'behaviour', 'internals' or both")
+        if self.metrics is not None and len(self.parents) < 2:
+            raise ValueError("'metrics' compare parents, and there is only one")
         if "base" in self.parents:
             raise ValueError("'base' names the base; call the parent something else")
         return self

@@ -105,7 +105,7 @@ class Store:
             if not path.is_file():
                 continue
             try:
-                tables.append(pq.ParquetFile(path).read().cast(_schema()))
+                tables.append(_completed(pq.ParquetFile(path).read()))
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise _damaged(path) from error
         if not tables:
@@ -199,6 +199,20 @@ class Store:
 def columns_of(kind: str) -> list[str]:
     """Return the columns of a kind of row, provenance included."""
     return [field.name for field in (*fields(KINDS[kind]), *fields(Provenance))]
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """Return a stored table with the columns of kinds of row that it was written before."""
+    import pyarrow as pa
+
+    schema = _schema()
+    if set(table.column_names) <= set(schema.names):
+        for name in schema.names:
+            if name not in table.column_names:
+                nulls = pa.nulls(table.num_rows, schema.field(name).type)
+                table = table.append_column(name, nulls)
+        table = table.select(schema.names)
+    return table.cast(schema)
 
 
 def _damaged(path: Path) -> StoreError:

@@ -100,7 +100,7 @@ class Study:
         """Return the rows of all finished steps.
 
         Args:
-            kind: ``score``, ``item``, ``dose`` or ``failure`` for the columns of that kind alone.
+            kind: of row, ``score`` for one, for the columns of that kind alone.
 
         Two names for the same weights share their steps; each gets its own rows here.
         """
@@ -142,6 +142,7 @@ class Study:
             items=self.rows("item"),
             similarities=self.rows("similarity"),
             doses=self.rows("dose"),
+            mergeability=self.rows("mergeability"),
             failures=pd.concat([to_frame(failed), within]) if failed else within,
             provenance=self.provenance(),
         )

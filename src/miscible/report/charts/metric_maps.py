@@ -131,9 +131,7 @@ def _view(held: Mergeability, metric: str, margin: int) -> Figure:
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     if len(names) <= WRITTEN:
-        heat["text"] = [["" if a == b else f"{v:.2f}" if abs(v) < 100 else f"{v:.2g}"
-                         for b, v in zip(names, row, strict=True)]
-                        for a, row in zip(names, z, strict=True)]  # fmt: skip
+        heat["text"] = [[_written(value) for value in row] for row in z]
         heat["texttemplate"] = "%{text}"
     ticks: dict[str, Any] = {
         "tickvals": list(range(len(names))),
@@ -148,6 +146,12 @@ def _view(held: Mergeability, metric: str, margin: int) -> Figure:
             "margin": {"l": margin, "r": COLOR_BAR, "t": 8, "b": margin, "autoexpand": False},
         },
     }
+
+
+def _written(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.2g}"
 
 
 def in_a_plane(gram: Array) -> tuple[Array, Array]:
@@ -195,10 +199,13 @@ def _plane(held: Mergeability) -> Chart | None:
         }
         for x, y in places[:-1]
     ]  # fmt: skip
-    points = [_point(held, name, place, norms) for name, place in zip(names, places, strict=False)]
+    points = [
+        _point(held, name, place, place[1] >= places[-1, 1], norms)
+        for name, place in zip(names, places, strict=False)
+    ]
     origin = {
         "type": "scatter", "mode": "markers+text", "x": finite(places[-1:, 0]),
-        "y": finite(places[-1:, 1]), "text": ["base"], "textposition": "bottom center",
+        "y": finite(places[-1:, 1]), "text": ["base"], "textposition": "middle left",
         "textfont": {"color": color("muted")}, "hoverinfo": "text",
         "hovertext": [label(held.base)],
         "marker": {"symbol": "x", "size": 9, "color": color("ink")},
@@ -232,12 +239,13 @@ def _plane(held: Mergeability) -> Chart | None:
 
 
 def _point(
-    held: Mergeability, name: str, place: Sequence[float], norms: dict[str, float]
+    held: Mergeability, name: str, place: Sequence[float], above: bool, norms: dict[str, float]
 ) -> dict[str, Any]:
     style = held.styles[name]
+    side = "top center" if above else "bottom center"
     return {
         "type": "scatter", "mode": "markers+text", "x": finite(place[:1]), "y": finite(place[1:]),
-        "text": [label(short(name, LONGEST))], "textposition": "top center",
+        "text": [label(short(name, LONGEST))], "textposition": side,
         "textfont": {"color": color("ink")}, "hoverinfo": "text",
         "hovertext": [f"<b>{label(name)}</b><br>|tau| {figure(norms[name])}"],
         "marker": {"symbol": style.symbol, "size": 10, "color": style.color},

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from miscible.analyse.words import metric_name
+from miscible.models.roles import ROLES
 from miscible.report.figure import (
     Chart,
     ChartGroup,
@@ -148,7 +149,7 @@ def _by_layer(held: Mergeability) -> Chart | None:
     rows = rows[(rows["scope"] != "") & (rows["second"] != "") & (rows["status"] == "ok")]
     rows = rows[rows["metric"].isin(list(BY_LAYER)) & rows["sequence"].gt(0)]
     scopes = list(dict.fromkeys(rows.sort_values("sequence")["scope"]))
-    if len(scopes) < 3:  # roles, or a model without layers
+    if len(scopes) < 3 or set(scopes) <= set(ROLES):
         return None
     number = {scope: i for i, scope in enumerate(scopes)}
     of_pair = dict(iter(rows.groupby(["first", "second"], sort=False)))
@@ -203,7 +204,7 @@ def _curves(rows: pd.DataFrame, number: dict[str, int]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
         name = {
-            "type": "scatter", "mode": "text", "x": [int(held["place"].iloc[-1])],
+            "type": "scatter", "mode": "text", "x": [len(number) - 1],
             "text": [f" {label(words)}"], "textposition": "middle right", "hoverinfo": "skip",
             "textfont": {"color": color(series)}, "cliponaxis": False,
         }  # fmt: skip
