@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from miscible.cli import app
+from miscible.errors import MiscibleError
 from miscible.measure.api import measure
 from tiny import tiny_tensors, write_model
 
@@ -92,6 +94,35 @@ def test_a_broken_model_is_told_and_fails_the_command(
     assert "NaN" not in json.dumps([p for p in document["pairs"] if "broken" not in p["b"]])
 
 
+def test_each_broken_model_is_told_on_one_line_and_loses_its_own_values_alone(
+    models: list[Path], run: Callable[..., Result]
+) -> None:
+    root, base = models[0].parent, tiny_tensors(0)
+    bad = {
+        "other-base": {name: 5 * tensor for name, tensor in tiny_tensors(7).items()},
+        "other-names": {"model.embed_tokens.weight": base["model.embed_tokens.weight"]}
+        | {f"net.{name}": tensor for name, tensor in base.items()},
+        "quantised": {**base, "model.layers.0.mlp.up_proj.weight": torch.zeros(
+            24, 16, dtype=torch.uint8
+        )},
+        "not-a-number": {**base, "model.norm.weight": base["model.norm.weight"] * math.nan},
+    }  # fmt: skip
+    folders = [write_model(root / name, tensors) for name, tensors in bad.items()]
+    outcome = run(*models, *folders)
+    assert outcome.exit_code == 1, outcome.output
+    said = [line for line in outcome.stdout.splitlines() if line.startswith("failed: ")]
+    assert [Path(line.split(": ")[1]).name for line in said] == list(bad)
+    for line, part in zip(said, ("another base", "another architecture", "U8", "NaN"), strict=True):
+        assert part in line
+    document = json.loads(run(*models, *folders, "--format", "json").stdout)
+    sound = [p for p in document["pairs"] if Path(p["a"]).name in ("math", "code", "law")]
+    statuses = {p["metrics"]["stable_rank"]["status"] for p in sound if Path(p["b"]).name == "code"}
+    assert statuses == {"ok"}
+    quantised_base = run(root / "quantised", *models[1:])
+    assert isinstance(quantised_base.exception, MiscibleError)
+    assert "quantised" in str(quantised_base.exception)
+
+
 def test_models_are_run_where_that_is_asked_for(
     models: list[Path], run: Callable[..., Result]
 ) -> None:
@@ -142,6 +173,7 @@ def test_table_is_what_people_see(models: list[Path], run: Callable[..., Result]
         (["--metrics", "task_vectr"], "Did you mean 'task_vector'"),
         (["--metrics", "gradient", "--samples", "9999"], "9999 are needed"),
         (["--calibration", "nowhere.txt"], "nowhere.txt"),
+        (["--folds", "4"], "no model is run"),
         (["--calibration", "a.txt", "--calibration", "b.txt"], "MODEL=DATA"),
         (["--metrics", "activation", "--layer", "9"], "no layer 9"),
         (["--only-one"], "two models or more"),

@@ -78,6 +78,11 @@ def measure(
         run = _calibration(calibration, models, asked)
     elif metrics is not None:
         run = Calibration(**asked)  # type: ignore[arg-type]
+    elif any(getattr(Calibration(), name) != value for name, value in asked.items()):
+        raise MiscibleError(
+            "no model is run, so that options of runs say nothing.",
+            fix="Add '--calibration built-in', or name metrics that need runs.",
+        )
     with progress(format):
         found = measure_models(
             base, models, metrics=metrics, by=None if by is None else by.value, calibration=run,

@@ -38,6 +38,7 @@ def print_measurement(found: Measurement) -> None:
         _print_pairs(found, shown, short)
     if found.by is not None and len(sound) > 1:
         _print_parts(found, shown[0], short)
+    _print_calibration(found, short)
     if len(sound) > 1 and len(shown) < len(found.metrics):
         say(
             f"{len(found.metrics)} metrics were measured; '--metrics' chooses, '--format json' "
@@ -46,6 +47,23 @@ def print_measurement(found: Measurement) -> None:
     for model in found.models:
         if model.status != "ok":
             say(f"{model.name}: {model.reason}", failed=True)
+    for name, reason in found.run_failures.items():
+        say(f"{name} was not run: {reason}", failed=True)
+
+
+def _print_calibration(found: Measurement, short: dict[str, str]) -> None:
+    rows = [
+        [line.metric.replace("_", " "), *map(_figure, (line.between, line.fold_sd, line.half_sd))]
+        for line in found.stability_by_metric()
+    ]
+    if rows:
+        part = f"1/{found.stability[0].folds} of them"
+        columns = ["metric", "between pairs", part, "half"]
+        print_table("Standard deviation: between pairs, and over draws of data", columns, rows)
+    for held in found.calibration.data if found.calibration is not None else ():
+        of = f", {short[held.owner]}'s own" if held.owner else ""
+        tokens = f" of {held.tokens // held.samples} tokens" if held.tokens else ""
+        say(f"Run over {held.name}{of}: {held.samples} samples{tokens}, key {held.key[:12]}.")
 
 
 def _print_models(models: Sequence[ModelResult], short: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Measuring: N fine-tunes of one base, all pairs, each checkpoint read once.
 
 The package is a function too: ``miscible.measure(base, models)`` is `miscible.measure.api.measure`.
+`Calibration` says over what models are run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ class _CallablePackage(ModuleType):
         from miscible.measure.api import measure
 
         return measure(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "Calibration":
+            from miscible.measure.calibrate import Calibration
+
+            return Calibration
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -137,12 +137,12 @@ class Store:
         connection = duckdb.connect()
         pattern = str(self.steps / "*.parquet").replace("'", "''")
         empty = not next(self.steps.glob("*.parquet"), None)
-        names = ", ".join(f"NULL AS {name}" for name in _schema().names)
+        names = ", ".join(f'NULL AS "{name}"' for name in _schema().names)
         source = f"(SELECT {names} LIMIT 0)" if empty else f"read_parquet('{pattern}')"
         connection.execute(f"CREATE VIEW rows AS SELECT * FROM {source}")  # noqa: S608
         for kind in KINDS:
             connection.execute(
-                f"CREATE VIEW {kind}s AS SELECT {', '.join(columns_of(kind))} "  # noqa: S608
+                f"CREATE VIEW {kind}s AS SELECT {_quoted(columns_of(kind))} "  # noqa: S608
                 f"FROM rows WHERE kind = '{kind}'"
             )
         return connection
@@ -194,6 +194,10 @@ class Store:
             ) from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def columns_of(kind: str) -> list[str]:
