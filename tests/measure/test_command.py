@@ -101,7 +101,7 @@ def test_each_broken_model_is_told_on_one_line_and_loses_its_own_values_alone(
     bad = {
         "other-base": {name: 5 * tensor for name, tensor in tiny_tensors(7).items()},
         "other-names": {"model.embed_tokens.weight": base["model.embed_tokens.weight"]}
-        | {f"net.{name}": tensor for name, tensor in base.items()},
+        | {f"net.{name}": tensor.clone() for name, tensor in base.items()},
         "quantised": {**base, "model.layers.0.mlp.up_proj.weight": torch.zeros(
             24, 16, dtype=torch.uint8
         )},
