@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from miscible.predict.fitting import Fit
@@ -63,7 +63,7 @@ def fit(
     out: Path = typer.Option(
         Path("predictor.json"), help="Predictor to write; its card stands beside it as .md."
     ),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
 ) -> None:
     """Fit and validate a predictor of merges on measured pairs and their outcomes."""
     from miscible.keys import file_digest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say, write_json
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def predict(
     calibration: str | None = typer.Option(
         None, help="Data over which models are run, where the predictor reads activations."
     ),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
 ) -> None:
     """Say how merges would score, best first, with intervals; or abstain, and say why.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.output import Format, print_json, print_table, progress, say, write_json
+from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def suggest(
     target: Scale = typer.Option(Scale.NORMALISED, help="Scale of outcomes."),
     drop: list[str] = typer.Option([], help="A metric or scalar not to use; repeat it."),
     seed: int = typer.Option(0, min=0, help="Seed of whatever is drawn."),
-    format: Format = typer.Option(Format.HUMAN, help="What to print."),
+    format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
 ) -> None:
     """Propose the next merges to try: measured pairs that have no outcome yet.
