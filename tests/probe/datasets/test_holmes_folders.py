@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from miscible.errors import DatasetError, SpecError
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.probe.dataset import ProbeDataset
-from probe.datasets.holmes_data import tasks, write_task
+from probe.datasets.holmes_data import tasks, write_holmes, write_task
 
 
 def read(path: Path) -> tuple[ProbeDataset, ...]:
@@ -105,3 +106,25 @@ def test_the_path_in_the_configuration_leads_nowhere(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("/nowhere", "../../../etc")
     path.write_text(text, encoding="utf-8")
     assert len(read(folder)[0].examples) == 30
+
+
+def test_a_zip_is_read_like_its_folder(tmp_path: Path) -> None:
+    version = write_holmes(tmp_path / "v1")
+    archive = Path(shutil.make_archive(str(tmp_path / "v1"), "zip", version.parent, version.name))
+    plain, packed = read(version), read(archive)
+    assert [d.name for d in packed] == [d.name for d in plain]
+    assert [d.key for d in packed] == [d.key for d in plain]
+    damaged = next(version.rglob("samples.csv"))
+    damaged.write_text("nothing\n1\n")
+    archive = Path(shutil.make_archive(str(tmp_path / "v1"), "zip", version.parent, version.name))
+    with pytest.raises(DatasetError) as caught:
+        read(archive)
+    assert str(caught.value.where).startswith(f"{archive}/v1/")
+
+
+def test_a_zip_that_leads_outside_writes_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("../../config-none.yaml", "probe_name: x")
+    with pytest.raises(DatasetError, match="leads outside"):
+        read(tmp_path / "bad.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]

@@ -10,13 +10,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from miscible.errors import DatasetError
 from miscible.probe.contract import SourceOptions, probe_source
 from miscible.probe.dataset import Example, ProbeDataset, Role, Span, Text
-from miscible.probe.datasets.holmes_folders import HolmesDataset, holmes_datasets
+from miscible.probe.datasets.holmes_folders import HolmesDataset, holmes_datasets, unpacked
 from miscible.probe.datasets.holmes_inputs import (
     Place,
     UnusableRowError,
@@ -44,7 +45,7 @@ class _Row(NamedTuple):
 
 @probe_source("holmes")
 def holmes(argument: str, options: SourceOptions) -> Iterator[ProbeDataset]:
-    """Yield a data set for each that the folder *argument* holds, except for controls.
+    """Yield a data set for each that the folder or zip *argument* holds, except for controls.
 
     A row that alone is defective is left out and counted: an empty text, a lone surrogate, offsets
     outside of the context or of other words than stated (case and white space apart), a label
@@ -66,8 +67,10 @@ def holmes(argument: str, options: SourceOptions) -> Iterator[ProbeDataset]:
     if not argument:
         raise DatasetError("'holmes' needs a path.", fix="Write holmes:PATH.")
     folder = (options.relative_to or Path()) / Path(argument).expanduser()
-    for found in holmes_datasets(folder):
-        yield _dataset(found, options)
+    zipped = folder.suffix.lower() == ".zip" and folder.is_file()
+    with unpacked(folder) if zipped else nullcontext(folder) as place:
+        for found in holmes_datasets(place):
+            yield _dataset(found, options)
 
 
 def _dataset(found: HolmesDataset, options: SourceOptions) -> ProbeDataset:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatch
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from miscible.errors import DatasetError, SpecError
+from miscible import files
+from miscible.errors import DatasetError, MiscibleError, SpecError
 from miscible.probe.datasets.holmes_inputs import TaskType
 from miscible.spec import Strict, read_yaml
+
+_FILES = ("config-*.yaml", "samples.csv")
 
 
 class HolmesConfig(Strict):
@@ -86,6 +92,37 @@ def holmes_datasets(folder: Path) -> Iterator[HolmesDataset]:
         title = "-".join(filter(None, (title, variant)))
         above = (folder.resolve().name, *folders[shared:-1]) if folders else ()
         yield HolmesDataset("/".join((*above, title)), title, config, table)
+
+
+@contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """Unpack the configurations and tables of a zip into a folder of its name, and remove it after.
+
+    Errors that are raised meanwhile name the archive instead of the folder.
+
+    Raises:
+        DatasetError: the archive is damaged, encrypted or too large, or a path leads outside.
+    """
+    with TemporaryDirectory() as temporary, files.open_archive(archive) as opened:
+        folder, total = Path(temporary) / archive.stem, 0
+        folder.mkdir()
+        for name in opened.namelist():
+            if not any(fnmatch(PurePosixPath(name).name, each) for each in _FILES):
+                continue
+            content = files.read_member(opened, name)
+            total += len(content)
+            if total > files.MAX_TOTAL_BYTES:
+                limit = files.MAX_TOTAL_BYTES // 2**20
+                raise DatasetError(f"the files exceed {limit} MiB together.", where=str(archive))
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            yield folder
+        except MiscibleError as error:
+            if error.where:
+                error.where = error.where.replace(str(folder), str(archive))
+            raise
 
 
 def _read(path: Path) -> HolmesConfig | None:
