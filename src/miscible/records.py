@@ -114,8 +114,9 @@ class SimilarityRow:
         model, other: names within the study: a model, and one that it is compared with. The two
             are equal where a metric describes the model alone.
         metric: ``cka`` (debiased linear CKA, any two layers), ``norm_ratio``, ``cosine``,
-            ``relative_distance`` (of the same texts' states), ``effective_rank``, ``anisotropy``
-            (of one model), ``lens_kl`` (logit-lens KL divergence to *other* at the layer, bits).
+            ``relative_distance`` (of the same texts' states), ``effective_rank``,
+            ``participation_ratio``, ``anisotropy`` (of one model), ``lens_kl`` (logit-lens KL
+            divergence to *other* at the layer, bits), ``lens_gap`` (to the model's own last layer).
         layer, other_layer: see `EMBEDDING_LAYER`; equal for all metrics but ``cka``.
         estimate, low, high: the value and its 95 % interval, NaN if it could not be had.
         n: number of texts or positions.

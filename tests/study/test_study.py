@@ -62,7 +62,7 @@ def test_every_model_is_compared_with_base_and_parents(tmp_path: Path) -> None:
     assert near["one"] > near["two"]  # three quarters of it are the first parent
     assert set(rows["metric"]) == {
         "cka", "norm_ratio", "cosine", "relative_distance", "effective_rank", "anisotropy",
-        "lens_kl",
+        "participation_ratio", "lens_kl", "lens_gap",
     }  # fmt: skip
 
 

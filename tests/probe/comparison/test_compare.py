@@ -61,7 +61,13 @@ def test_random_weights_are_not(live, datasets) -> None:
     last = {row.metric: row for row in rows if row.layer == row.other_layer == 5}
     assert last["cka"].estimate < 0.9 and last["lens_kl"].estimate > 0.5
     assert last["lens_kl"].low < last["lens_kl"].estimate < last["lens_kl"].high
-    assert {row.metric for row in describe(fresh)} == {"effective_rank", "anisotropy"}
+    alone = describe(fresh)
+    wanted = {"effective_rank", "participation_ratio", "anisotropy", "lens_gap"}
+    assert {row.metric for row in alone} == wanted
+    gaps = [row.estimate for row in alone if row.metric == "lens_gap"]
+    assert gaps[-1] == 0 and min(gaps[:-1]) > 0
+    some = Portrait.of(live, sample, [0, 3])  # without the last layer there is nothing to reach
+    assert {row.metric for row in describe(some)} == wanted - {"lens_gap"}
 
 
 def test_other_shapes_are_compared_by_cka_alone(live, datasets) -> None:

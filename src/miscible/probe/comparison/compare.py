@@ -16,7 +16,7 @@ import numpy.typing as npt
 from miscible.errors import IncompatibleModelsError
 from miscible.keys import content_key
 from miscible.probe.comparison.lens import Lens
-from miscible.probe.comparison.logit_lens import lens_divergence
+from miscible.probe.comparison.logit_lens import lens_curve, lens_divergence
 from miscible.probe.dataset import ProbeDataset
 from miscible.probe.encoding.cache import StateCache
 from miscible.probe.encoding.encode import encode
@@ -143,12 +143,21 @@ def _lens(live: LiveModel) -> Lens | None:
 
 
 def describe(model: Portrait) -> list[SimilarityRow]:
-    """Return what the states of one model are like: ``effective_rank``, ``anisotropy``."""
+    """Return what the states of one model are like.
+
+    ``effective_rank``, ``participation_ratio``, ``anisotropy``; and where it has a lens and its
+    last layer is there ``lens_gap``.
+    """
     shape, count = model.geometry, len(model.wholes)
-    return [
+    rows = [
         *_each_layer(model, model, "effective_rank", shape.effective_rank, count),
+        *_each_layer(model, model, "participation_ratio", shape.participation_ratio, count),
         *_each_layer(model, model, "anisotropy", shape.mean_cosine, count),
     ]
+    if model.lens is not None and len(model.tokens) and model.lens.last in model.layers:
+        gap = lens_curve(model.lens, model.tokens, model.layers, model.owners)
+        rows += _each_layer(model, model, "lens_gap", gap, len(model.tokens))
+    return rows
 
 
 def compare(model: Portrait, other: Portrait) -> list[SimilarityRow]:

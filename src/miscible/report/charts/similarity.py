@@ -55,6 +55,14 @@ WORDS = {
     "effective_rank": _Words(
         "Effective rank", "effective rank", "How many directions the states of the texts fill."
     ),
+    "participation_ratio": _Words(
+        "Participation ratio", "participation ratio",
+        "Like the effective rank, with more weight on the few directions of largest variance.",
+    ),
+    "lens_gap": _Words(
+        "Still to be predicted", "KL, bits",
+        "What the next word would be if this layer were the last, against the model's own answer.",
+    ),
     "anisotropy": _Words(
         "Anisotropy", "mean cosine", "Cosine of two texts' states: near 1 all look alike."
     ),
