@@ -7,18 +7,24 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from miscible.errors import DatasetError
+from miscible.probe.fit import linear
 from miscible.probe.fit.linear import PENALTIES, cross_fit
 
 PAIRS, LAYERS = 30, 2
 
 
-@pytest.fixture(params=[12, 90], ids=["primal", "dual"])
-def data(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@pytest.fixture(params=["more rows than features", "fewer", "fewer, through their Gram matrix"])
+def data(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    width = 12 if request.param == "more rows than features" else 90
+    if request.param == "fewer":
+        monkeypatch.setattr(linear, "_FEW", 0)
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(2 * PAIRS, LAYERS, request.param))
+    features = rng.normal(size=(2 * PAIRS, LAYERS, width))
     labels = np.repeat([True, False], PAIRS)
     features[:, :, :3] += labels[:, None, None]
-    features = features * rng.uniform(0.1, 10, size=request.param) + 3
+    features = features * rng.uniform(0.1, 10, size=width) + 3
     folds = np.tile(np.arange(PAIRS) % 7 % 5, 2)  # of unequal sizes
     return features.astype(np.float32), labels, folds
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.linear import CONSTANT
+from miscible.probe.fit.shared_rows import CONSTANT
 
 _EMPTY = 1e-11
 """A direction with less than this fraction of the largest variance is rounding noise of float64."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +20,30 @@ import torch
 from torch.nn.functional import softplus
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.logistic import Design, Solution, solve
+from miscible.probe.fit.gram_fits import GramFits
+from miscible.probe.fit.shared_rows import EXACT, ROUGH, Accuracy, SharedFits
 
 PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
 """Strongest first. In units of the number of features: the penalty on w is this times d, so that
 one grid fits every width (scikit-learn's C is 1 / (penalty d))."""
 
+PASSED = 1.05
+"""Penalties weaker than one whose validation loss is this many times the least are not tried: they
+overfit more, and cost more than all the others together."""
+
+SETTLED = 0.02
+"""Nor are those weaker than one whose validation loss is at most so many nats a row: what is told
+apart with such confidence is told apart at weaker penalties as well."""
+
 _CHUNK_BYTES = 2**25
+_FEW = 250
+"""Up to so many rows, Newton's method on Gram matrices is the cheaper."""
+
 _SMALL = 1000
 """With fewer rows, thread barriers cost more than threads gain (27-fold on a busy machine)."""
 
-CONSTANT = 1e-6
-"""A feature whose deviation is below this fraction of its mean is rounding noise of float32."""
+
+Splits: TypeAlias = Sequence[tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ def cross_fit(
         features: finite, [rows, layers, width].
         labels: [columns, rows]; the columns share all work but the last.
         folds: fold of each row, 0 ... K-1, [rows].
-        penalties: grid to choose from (see `PENALTIES`), strongest first.
+        penalties: grid to choose from (see `PENALTIES`, `PASSED`, `SETTLED`), strongest first.
 
     Raises:
         DatasetError: fewer than 3 folds.
@@ -81,7 +94,7 @@ def cross_fit(
         for part in _layer_chunks(features.shape, len(inner), columns):
             states = torch.from_numpy(features[:, part].transpose(1, 0, 2).copy())
             best, finished = _choose_penalties(states, marks, where, inner, penalties)
-            fits = _Fits(states, where, outer)
+            fits = _fits(states, where, outer, EXACT)
             everywhere = fits.solve(marks, best)
             for fold in range(count):
                 held_out = folds == fold
@@ -102,96 +115,42 @@ def threads_for(rows: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _fits(
+    states: torch.Tensor, folds: torch.Tensor, splits: Splits, accuracy: Accuracy
+) -> GramFits | SharedFits:
+    """Return the cheaper way to fit: few rows through their Gram matrices."""
+    few = states.shape[1] <= min(_FEW, states.shape[2])
+    return GramFits(states, folds, splits) if few else SharedFits(states, folds, splits, accuracy)
+
+
 def _choose_penalties(
     states: torch.Tensor,
     marks: torch.Tensor,
     folds: torch.Tensor,
-    splits: list[tuple[int, int]],
+    splits: Splits,
     penalties: Sequence[float],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the penalty of least inner log-loss, [folds, layers, columns], and convergence."""
-    fits = _Fits(states, folds, splits)
+    fits = _fits(states, folds, splits, ROUGH)
+    own = [folds == fold for fold in range(int(folds.max()) + 1)]
+    settled = SETTLED * torch.stack([(~rows).sum() for rows in own])[:, None, None]
+    losses = marks.new_full((len(penalties), len(own), len(states), len(marks)), torch.inf)
+    going = torch.ones(losses.shape[1:], dtype=torch.bool)
     finished = torch.ones(len(states), dtype=torch.bool)
-    loss = marks.new_zeros(int(folds.max()) + 1, len(penalties), len(states), len(marks))
     for number, penalty in enumerate(penalties):
         everywhere = fits.solve(marks, marks.new_full((1, 1, 1), penalty))
-        losses = softplus(everywhere) - marks * everywhere
+        each = softplus(everywhere) - marks * everywhere
+        loss = torch.zeros_like(losses[number])
         for split, (first, second) in enumerate(splits):
-            loss[first, number] += losses[split][..., folds == second].sum(dim=-1)
-            loss[second, number] += losses[split][..., folds == first].sum(dim=-1)
-        finished &= fits.finished
+            loss[first] += each[split][..., own[second]].sum(dim=-1)
+            loss[second] += each[split][..., own[first]].sum(dim=-1)
+        losses[number] = torch.where(going, loss, torch.inf)
+        finished &= fits.finished | ~going.any(dim=2).any(dim=0)
+        going &= (loss <= PASSED * losses.amin(dim=0)) & (loss > settled)
+        if not going.any():
+            break
     # argmin keeps the first of equals, which is the strongest penalty.
-    return marks.new_tensor(penalties)[loss.argmin(dim=1)], finished
-
-
-class _Fits:
-    """Fits of some layers without the rows of some folds, warm-started from penalty to penalty."""
-
-    def __init__(
-        self, states: torch.Tensor, folds: torch.Tensor, splits: Sequence[tuple[int, ...]]
-    ) -> None:
-        """Standardise on the training rows of each split.
-
-        Args:
-            states: float32 [layers, rows, width].
-            folds: fold of each row.
-            splits: for each split, the folds that are left out.
-        """
-        self._shape = (len(splits), len(states))
-        train = [_rows_without(folds, left_out) for left_out in splits]
-        longest = max(len(rows) for rows in train)
-        gram = longest <= states.shape[-1]
-        everything, design, weights = [], [], []
-        for rows in train:
-            standard = _standardise(states, rows)
-            features = standard @ standard[:, rows].mT if gram else standard
-            filler = longest - len(rows)
-            if gram:
-                features = torch.nn.functional.pad(features, (0, filler))
-            padded = torch.cat([rows, rows[:1].expand(filler)])
-            weight = torch.ones(longest, dtype=torch.float64)
-            weight[len(rows) :] = 0
-            everything.append(features)
-            design.append(padded)
-            weights.append(weight.expand(len(states), -1))
-        self._rows = torch.cat(everything)
-        self._train = torch.stack(design).repeat_interleave(len(states), dim=0)
-        batch = torch.arange(len(self._rows)).unsqueeze(1)
-        self._design = Design(self._rows[batch, self._train], gram, torch.cat(weights))
-        self._last: Solution | None = None
-
-    def solve(self, labels: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-        """Return scores of all rows, [splits, layers, columns, rows].
-
-        Args:
-            labels: [columns, rows].
-            penalty: [splits, layers, columns], or a shape that expands to it.
-        """
-        columns = len(labels)
-        penalty = penalty.expand(*self._shape, columns).reshape(-1, columns)
-        marks = labels[:, self._train].transpose(0, 1)
-        self._last = solve(self._design, marks, penalty, self._last)
-        return self._last.at(self._rows).reshape(*self._shape, columns, -1)
-
-    @property
-    def finished(self) -> torch.Tensor:
-        """Whether the last fits of a layer have all converged, [layers]."""
-        assert self._last is not None
-        return self._last.converged.all(dim=1).reshape(self._shape).all(dim=0)
-
-
-def _rows_without(folds: torch.Tensor, left_out: tuple[int, ...]) -> torch.Tensor:
-    return torch.isin(folds, torch.tensor(left_out), invert=True).nonzero().squeeze(1)
-
-
-def _standardise(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return float64 features with mean 0 and variance 1 / width over *rows*."""
-    wide = states.double()
-    deviation, mean = torch.std_mean(wide[:, rows], dim=1, correction=0, keepdim=True)
-    constant = deviation <= CONSTANT * mean.abs()
-    factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[-1] ** 0.5
-    standard: torch.Tensor = (wide - mean) * factor
-    return standard
+    return marks.new_tensor(penalties)[losses.argmin(dim=0)], finished
 
 
 def _layer_chunks(shape: tuple[int, ...], splits: int, columns: int) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from torch.nn.functional import nll_loss, normalize, one_hot
 from miscible.errors import DatasetError
 from miscible.probe.fit.eigenbasis import check_finite
 from miscible.probe.fit.held_out import HeldOut, Split
-from miscible.probe.fit.linear import CONSTANT
+from miscible.probe.fit.shared_rows import CONSTANT
 
 NEIGHBOURS = (31, 15, 7, 3, 1)
 

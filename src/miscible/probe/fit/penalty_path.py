@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from miscible.probe.fit.eigenbasis import Eigenbasis
+from miscible.probe.fit.linear import PASSED, SETTLED
 from miscible.probe.fit.multinomial import Problems, initial, log_probabilities, solve
 
 LOOSE, CLOSER, TIGHT = 0.1, (0.03, 0.003, 0.0002), 2e-5
@@ -26,14 +27,6 @@ are within 1e-4 of the exact ones, relative to the largest, on real hidden state
 _LOSS_ERROR = 0.3
 """Largest relative error of a development loss, in units of the tolerance. The bound holds always
 but is 100 times too wide at weak penalties; on real hidden states the error was at most 0.06."""
-
-PASSED = 1.05
-"""The path of a problem ends at a penalty whose development loss is this many times the least so
-far: weaker ones overfit more, and cost more than all the others together."""
-
-SETTLED = 0.02
-"""The path of a problem ends, too, at a penalty whose development loss is at most so many nats a
-row: what is told apart with such confidence is told apart at weaker penalties as well."""
 
 
 @dataclass(frozen=True, slots=True)
