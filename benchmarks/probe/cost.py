@@ -1,11 +1,12 @@
 """What probing costs beside the bare forward passes, in CPU time of this process.
 
-    python benchmarks/probe/cost.py demo:smollm2-135m-instruct [--compat] [--json FILE]
+    python benchmarks/probe/cost.py demo:smollm2-135m-instruct [--lightning VENV] [--json FILE]
 
 Twelve BLiMP paradigms and the tasks of EWT (parts of speech, features, relations, depths), all
 layers, control task, bags of words, bootstrap. Data is read from ``MISCIBLE_SHARED_DATA`` (default
-``../shared/data``). With ``--compat`` the reference protocol of Holmes is timed on some data sets
-and layers, too.
+``../shared/data``). The reference protocol of Holmes is timed on some of the data sets at one layer
+(``protocols.py``), with ``--lightning`` also as a Lightning loop, in a virtual environment that is
+made where it is missing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import os
 import resource
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,12 @@ from miscible.models import LiveModel, open_checkpoint
 from miscible.probe.contract import SourceOptions, open_datasets
 from miscible.probe.dataset import ProbeDataset
 from miscible.probe.encoding.encode import Encoding, _Batch, _reads_of_texts, encode
-from miscible.probe.layout.tasks import TaskLayout
 from miscible.probe.plan import ProbePlan, Wave
-from miscible.probe.run import ProbeOptions, _reads, layout_rows
-from miscible.probe.scoring.task_rows import TaskRows
+from miscible.probe.run import ProbeOptions, layout_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import blimp
-
-COMPARED = ("upos", "deprel", "depth", "feature/Number", "feature/Tense")
-"""Data sets on which the reference protocol is timed."""
+from protocols import compare, cpu_seconds, make_environment
 
 
 def main() -> None:
@@ -45,13 +41,17 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--compat", action="store_true")
+    parser.add_argument("--lightning", type=Path, metavar="VENV")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.lightning:
+        make_environment(args.lightning)
+    loads = [os.getloadavg()[0]]
     live = LiveModel.load(open_checkpoint(args.model))
     plan = ProbePlan.build(datasets(args.pairs, args.examples), live)
     bare_seconds = cpu_seconds(lambda: bare(live, plan.waves))
     logits_seconds = cpu_seconds(lambda: bare(live, plan.waves, 0))
+    loads.append(os.getloadavg()[0])
     options = ProbeOptions(control=True, words=True)
     encodings: list[Encoding] = []
     encoding_seconds = cpu_seconds(
@@ -76,12 +76,16 @@ def main() -> None:
         "total over bare": round((encoding_seconds + probing) / bare_seconds, 2),
         "CPU s a data set and layer": round(probing / len(by_dataset) / 31, 4),
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "load": os.getloadavg()[0],
         "threads": torch.get_num_threads(),
         "by data set": by_dataset,
     }
-    if args.compat:
-        found["one layer"] = compat(plan.waves[0], encodings[0], by_dataset)
+    print(json.dumps(found, indent=2), file=sys.stderr, flush=True)
+    found["one layer"] = {
+        name: row
+        for wave, encoding in zip(plan.waves, encodings, strict=True)
+        for name, row in compare(wave, encoding, by_dataset, args.lightning).items()
+    }
+    found["load"] = [*loads, os.getloadavg()[0]]
     text = json.dumps(found, indent=2)
     print(text)
     if args.json:
@@ -106,32 +110,6 @@ def bare(live: LiveModel, waves: Sequence[Wave], logits: int = 1) -> None:
             for indices in wave.encoding.batches:
                 batch = _Batch.build(wave.encoding, indices, reads, live.device)
                 live.model(**batch.inputs, use_cache=False, logits_to_keep=logits)
-
-
-def compat(wave: Wave, encoding: Encoding, ours: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Return CPU seconds of the reference protocol at one layer, beside ours a layer."""
-    last = Encoding(
-        encoding.layers[-1:], encoding.states[:, -1:], encoding.log_probability, encoding.tokens
-    )
-    found = {}
-    for layout in wave.layouts:
-        name = layout.dataset.name
-        if isinstance(layout, TaskLayout) and name.endswith(COMPARED):
-            rows = TaskRows("m", layout, last, _reads(layout, wave.encoding))
-            theirs = cpu_seconds(rows.add_reference_probes)
-            each = ours[name] / len(encoding.layers)
-            found[name] = {
-                "holmes-compat": round(theirs, 2), "ours": round(each, 4),
-                "ratio": round(theirs / each),
-            }  # fmt: skip
-    return found
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the CPU time of one run, of all threads."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":
