@@ -111,7 +111,9 @@ def description_length(
         shape = (min(part.stop, layers) - part.start, columns)
         best = torch.zeros(math.prod(shape), dtype=torch.int64)
         for block, (start, stop) in enumerate(pairwise(stops)):
-            basis = eigenbasis(features[:, part], np.arange(start), np.arange(start, stop))
+            basis = eigenbasis(
+                features[:, part], np.arange(start), np.arange(start, stop), exact=False
+            )
             path = PenaltyPath(basis, marks[:, :stop], start, stop - start, classes, penalties)
             losses, _, weights = path.walk(best)
             nats = path.losses_at(best, weights) + _escape(path, start, stop - start, classes)

@@ -62,6 +62,8 @@ def eigenbasis(
     features: npt.NDArray[np.float32],
     train: npt.NDArray[np.int64],
     others: npt.NDArray[np.int64],
+    *,
+    exact: bool = True,
 ) -> Eigenbasis:
     """Standardise on the training rows, divide by the root of the width, and rotate.
 
@@ -71,6 +73,10 @@ def eigenbasis(
     Args:
         features: finite, [rows, layers, width].
         train, others: indices of rows.
+        exact: if unset, the eigenvectors of a covariance are computed in float32. The basis is
+            then orthonormal to rounding of float32, and rows are rotated into it in float64 all
+            the same: a fit in it is the same fit, but its directions are orthogonal over the
+            training rows only nearly.
     """
     _, layers, width = features.shape
     count, size = len(train), min(len(train), width)
@@ -79,9 +85,11 @@ def eigenbasis(
     for layer in range(layers):
         training, rest = _standardise(features[:, layer], train, others)
         dual = count <= width
-        values, vectors = torch.linalg.eigh(
-            training @ training.mT if dual else training.mT @ training
-        )
+        moments = training @ training.mT if dual else training.mT @ training
+        if dual or exact:
+            values, vectors = torch.linalg.eigh(moments)
+        else:
+            values, vectors = (part.double() for part in torch.linalg.eigh(moments.float()))
         values = torch.where(values > _EMPTY * values[-1], values, 0.0)
         if dual:
             root = values.sqrt()

@@ -99,7 +99,7 @@ def fit_classes(
     )
     grid = np.asarray(penalties)
     for part in layer_chunks(layers, bytes_of_a_layer):
-        basis = eigenbasis(features[:, part], train, others)
+        basis = eigenbasis(features[:, part], train, others, exact=False)
         path = PenaltyPath(basis, marks, len(train), len(dev), classes, penalties)
         found = path.choose(whole_grid)
         shape = (len(basis.rows), columns)

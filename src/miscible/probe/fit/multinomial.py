@@ -32,7 +32,6 @@ from miscible.probe.fit.quasi_newton import History
 
 _MAX_STEPS = 5000
 _STALLED = 100
-"""Steps without a lower bound on the error that show that rounding allows none."""
 
 _MAX_TRIALS = 20
 _LEAP = 8.0
@@ -92,7 +91,9 @@ def initial(problems: Problems) -> torch.Tensor:
     return weights
 
 
-def solve(problems: Problems, start: torch.Tensor, tolerance: float) -> Solution:
+def solve(
+    problems: Problems, start: torch.Tensor, tolerance: float, patience: int = _STALLED
+) -> Solution:
     """Solve every problem until the bound on its error is at most *tolerance*.
 
     Each problem takes the same steps whatever other layers are in the batch.
@@ -101,7 +102,8 @@ def solve(problems: Problems, start: torch.Tensor, tolerance: float) -> Solution
         problems: what to solve, in the precision of its rows.
         start: weights to start from, [problems, classes, directions + 1].
         tolerance: largest `Solution.error`; missed only after 5,000 steps or where the precision
-            of the rows does not reach it.
+            of the rows does not reach it:
+        patience: steps without a lower bound on the error that show that.
     """
     counts = _frequencies(problems)
     if is_small(problems, counts):
@@ -116,7 +118,7 @@ def solve(problems: Problems, start: torch.Tensor, tolerance: float) -> Solution
         bound, diagonal = state.differentiate()
         waited = torch.where(bound < least, 0, waited + 1)
         least = torch.minimum(bound, least)
-        unsolved = (bound > tolerance) & (waited < _STALLED) & (step < _MAX_STEPS - 1)
+        unsolved = (bound > tolerance) & (waited < patience) & (step < _MAX_STEPS - 1)
         if unsolved.sum() <= _REFRESH * len(active):
             weights[active], error[active] = state.weights, bound
             kept = unsolved.nonzero().squeeze(1)

@@ -154,7 +154,7 @@ class TaskRows:
                 if len(held) > 1:
                     part[row] = states[held].mean(axis=0)
             parts.append(part)
-        return np.concatenate(parts, axis=2)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     @property
     def _classes(self) -> int:
