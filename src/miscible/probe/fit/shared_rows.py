@@ -97,13 +97,15 @@ class SharedFits:
                 break
         self._last = newton
         scores = newton.scores.double().unflatten(1, (shape[0], shape[2]))
-        return scores.transpose(0, 1)
+        by_split: torch.Tensor = scores.transpose(0, 1)
+        return by_split
 
     @property
     def finished(self) -> torch.Tensor:
         """Whether the last fits of a layer have all converged, [layers]."""
         assert self._last is not None
-        return self._last.converged.all(dim=1)
+        finished: torch.Tensor = self._last.converged.all(dim=1)
+        return finished
 
 
 @dataclass(frozen=True, slots=True)
