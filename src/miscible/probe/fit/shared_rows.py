@@ -96,7 +96,7 @@ class SharedFits:
             if newton.converged.all():
                 break
         self._last = newton
-        scores = newton.scores.double().unflatten(1, (shape[0], shape[2]))
+        scores = newton.scores.double().reshape(shape[1], shape[0], shape[2], -1)
         by_split: torch.Tensor = scores.transpose(0, 1)
         return by_split
 
