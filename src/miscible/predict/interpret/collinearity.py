@@ -10,8 +10,9 @@ import numpy as np
 from miscible.predict.features import Scaling, feature_matrix, feature_names
 from miscible.predict.pairs import Pairs
 
-RANK = 1e-10
-"""Part of the largest singular value below which a direction is none."""
+RANK = 1e-6
+"""Part of the largest singular value below which a direction is none, but rounding: metrics often
+come from single precision."""
 REPEATS = 1 - 1e-9
 """|r| of two metrics that are one and the same up to rounding."""
 EXPLAINED = 0.99
