@@ -44,6 +44,16 @@ def test_blimp(shared_data: Path) -> None:
     assert {d.competence for d in datasets} == {"morphology", "syntax", "semantics"}
 
 
+def test_archives_in_a_folder_are_opened(tmp_path: Path) -> None:
+    write(tmp_path, "corpus/one.jsonl", GOOD)
+    write(tmp_path, "corpus/LICENSE.txt", "Use it.")
+    with zipfile.ZipFile(tmp_path / "corpus/more.zip", "w") as opened:
+        opened.writestr("more/two.jsonl", GOOD.replace("dog", "cat"))
+    found = {each.name: each.pairs[0].good for each in read(tmp_path / "corpus")}
+    assert sorted(found.values()) == ["A cat runs.", "A dog runs."]
+    assert set(found) == {"corpus/one", "corpus/more/more/two"}
+
+
 def test_zorro(shared_data: Path) -> None:
     datasets = read(shared_data / "probing/zorro", limit=20)
     assert len(datasets) == 23 and {dataset.language for dataset in datasets} == {"en"}

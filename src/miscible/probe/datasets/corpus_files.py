@@ -24,7 +24,8 @@ class CorpusFile:
     Attributes:
         parent: the folder or archive that holds it.
         path: path within *parent*, with ``/``.
-        corpus: name of the folder or archive that the user named, empty if it was this file.
+        corpus: name of the folder or archive that the user named, and of the archive within the
+            folder; empty if it was this file.
         content: the bytes.
     """
 
@@ -68,7 +69,8 @@ class CorpusFile:
 def corpus_files(corpus: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
     """Yield the files of *corpus* that have one of *suffixes*, in alphabetical order.
 
-    A file that is named directly is always yielded. Hidden files, what macOS adds to archives, and
+    A file that is named directly is always yielded. Archives in a folder are opened, not those in
+    archives. Hidden files, what macOS adds to archives, and
     documents (README, LICENSE, ...) are passed over.
 
     Raises:
@@ -99,16 +101,19 @@ def _single(path: Path) -> Iterator[CorpusFile]:
 def _folder(folder: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
     for path in sorted(folder.rglob("*")):
         inside = PurePosixPath(path.relative_to(folder).as_posix())
+        name = folder.resolve().name
         if path.is_file() and _wanted(inside, suffixes):
-            yield CorpusFile(folder, inside, folder.resolve().name, read_file(path))
+            yield CorpusFile(folder, inside, name, read_file(path))
+        elif path.is_file() and _wanted(inside, frozenset({".zip"})):
+            yield from _archive(path, suffixes, f"{name}/")
 
 
-def _archive(archive: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
+def _archive(archive: Path, suffixes: frozenset[str], within: str = "") -> Iterator[CorpusFile]:
     with open_archive(archive) as opened:
         for name in sorted(opened.namelist()):
             inside = PurePosixPath(name)
             if not name.endswith("/") and _wanted(inside, suffixes):
-                yield CorpusFile(archive, inside, archive.stem, read_member(opened, name))
+                yield CorpusFile(archive, inside, within + archive.stem, read_member(opened, name))
 
 
 def _suffix(path: PurePosixPath | Path) -> str:
