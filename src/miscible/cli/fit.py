@@ -63,6 +63,9 @@ def fit(
     out: Path = typer.Option(
         Path("predictor.json"), help="Predictor to write; its card stands beside it as .md."
     ),
+    report: Path | None = typer.Option(
+        None, help="Also write a page (HTML) with scores, forecasts and fingerprints."
+    ),
     format: Format = FORMAT,
 ) -> None:
     """Fit and validate a predictor of merges on measured pairs and their outcomes."""
@@ -91,6 +94,10 @@ def fit(
     card = out.with_suffix(".md")
     write_predictor(out, found.predictor)
     write_text(card, card_of(found))
+    if report is not None:
+        from miscible.report.fit_page import write_fit_page
+
+        write_fit_page(found, table, report)
     if format is Format.JSON:
         print_json({**found.as_dict(), "predictor": str(out), "card": str(card)})
     elif format is Format.HUMAN:

@@ -96,7 +96,10 @@ def test_metrics_that_were_measured_otherwise_are_refused(
     ("validated", "words"),
     [
         (Validated("both models new", skill=-0.2, r=0.5), "skill -0.20"),
-        (Validated("both models new", skill=0.2, r=0.4, null=0.39, p=0.4), "null 0.39, p 0.40"),
+        (
+            Validated("both models new", skill=0.2, r=0.4, null=0.39, p=0.4, number=19),
+            "null 0.39, p 0.40",
+        ),
     ],
 )
 def test_a_predictor_without_skill_says_so(
@@ -107,6 +110,13 @@ def test_a_predictor_without_skill_says_so(
     assert found.status == "abstained"
     assert words in found.reason
     assert "not trustworthy" in found.reason
+
+
+def test_few_relabellings_are_beaten_by_beating_all_of_them() -> None:
+    assert not Validated("both", skill=0.2, r=0.6, null=0.1, p=0.1, number=9).doubt
+    assert Validated("both", skill=0.2, r=0.6, null=0.1, p=0.2, number=9).doubt
+    assert Validated("both", skill=0.2, r=0.6, null=0.1, p=0.1, number=199).doubt
+    assert not Validated("both", skill=0.2, r=0.6).doubt
 
 
 def test_an_interval_as_wide_as_all_outcomes_says_nothing(

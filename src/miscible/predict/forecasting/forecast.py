@@ -21,12 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from miscible.errors import MiscibleError, UnknownNameError, did_you_mean
-from miscible.predict.forecasting.knowledge import MethodKnowledge, Validated
+from miscible.predict.forecasting.knowledge import MethodKnowledge
 from miscible.predict.pairs import Floats, Pairs
 from miscible.predict.validation.calibration import LEVEL
 
-SIGNIFICANT = 0.05
-"""A null that is reached more often than this share of times is not beaten."""
 TOLD = 3
 """Features that a reason names at most."""
 
@@ -181,8 +179,8 @@ def abstentions(
             rest = len(outside[row]) - TOLD
             told = "; ".join(str(excess) for excess in outside[row][:TOLD])
             reason = told + (f"; and {rest} more." if rest > 0 else ".")
-        elif skill is not None and (worthless := _worthless(skill)):
-            reason = worthless
+        elif skill is not None and skill.doubt:
+            reason = skill.doubt
         elif not math.isfinite(width[row]):
             reason = "too few tasks were merged to learn how large errors are."
         elif width[row] >= spread:
@@ -194,21 +192,6 @@ def abstentions(
             reason = ""
         found.append(reason)
     return found
-
-
-def _worthless(found: Validated) -> str:
-    """Return why ranks are not to be trusted, empty if they are."""
-    if found.skill <= 0:
-        return (
-            f"with {found.what} the predictor does no better than the training mean "
-            f"(skill {found.skill:.2f}): ranks are not trustworthy."
-        )
-    if found.p > SIGNIFICANT:
-        return (
-            f"with {found.what} the predictor does no better than where tasks are relabelled "
-            f"(r {found.r:.2f}, null {found.null:.2f}, p {found.p:.2f}): ranks are not trustworthy."
-        )
-    return ""
 
 
 def _reads(features: Iterable[str], metric: str) -> bool:

@@ -14,11 +14,13 @@ from miscible.errors import MiscibleError
 from miscible.predict.contract import Fitted, Forecast, Predictor
 from miscible.predict.forecasting.domain import Domain
 from miscible.predict.pairs import Examples, Floats, Ints, Pairs
-from miscible.predict.predictor_file import MethodPredictor, PredictorFile
+from miscible.predict.predictor_file import PredictorFile
 from miscible.predict.validation.calibration import LEVEL, calibrate
 from miscible.predict.validation.crossvalidate import crossvalidate
 from miscible.predict.validation.folds import FEWEST, Fold, leave_one_task_out, leave_tasks_out
 
+SIGNIFICANT = 0.05
+"""A null that is reached more often than this share of times is not beaten."""
 DRAWS = 40
 """Sets of tasks that are held out at once to learn how large errors are."""
 
@@ -32,6 +34,7 @@ class Validated:
         skill: 1 - SSE / SSE of the training mean; NaN if it was not measured.
         r, null: correlation with the outcomes, and its mean where tasks were relabelled.
         p: share of relabellings that reach r, NaN without any.
+        number: of relabellings.
     """
 
     what: str
@@ -39,6 +42,27 @@ class Validated:
     r: float = math.nan
     null: float = math.nan
     p: float = math.nan
+    number: int = 0
+
+    @property
+    def doubt(self) -> str:
+        """Why its ranks are not to be trusted, empty if they are.
+
+        Skill is above 0, and r beyond the null: at p <= 0.05, or above all of it where there are
+        too few relabellings for such a p.
+        """
+        if self.skill <= 0:
+            return (
+                f"with {self.what} the predictor does no better than the training mean "
+                f"(skill {self.skill:.2f}): ranks are not trustworthy."
+            )
+        if self.p > max(SIGNIFICANT, 1 / (1 + self.number)):
+            return (
+                f"with {self.what} the predictor does no better than where tasks are relabelled "
+                f"(r {self.r:.2f}, null {self.null:.2f}, p {self.p:.2f}): ranks are not "
+                "trustworthy."
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -108,8 +132,26 @@ def of_file(predictor: PredictorFile) -> dict[str, MethodKnowledge]:
             np.array(each.quantiles),
             each.scales,
             predictor.level,
-            _validated(each),
+            validated(each.validation),
         )
+    return found
+
+
+def validated(held: Mapping[str, Any]) -> dict[int, Validated]:
+    """Return what `Validation.as_dict` says, by the number of unseen models in a pair."""
+    null: Mapping[str, Any] = held.get("null") or {}
+    number = int(null.get("number") or 0)
+    found: dict[int, Validated] = {}
+    if loto := held.get("loto"):
+        found[1] = Validated(
+            "one of the two models new", _number(loto.get("skill")), _number(loto.get("r_mean")),
+            _number(null.get("loto_r_mean")), _number(null.get("p")), number,
+        )  # fmt: skip
+    if lkto := held.get("lkto"):
+        found[2] = Validated(
+            "both models new", _number(lkto.get("skill")), _number(lkto.get("r")),
+            _number(null.get("lkto_r")), _number(null.get("lkto_p")), number,
+        )  # fmt: skip
     return found
 
 
@@ -150,23 +192,6 @@ def _scales(predictor: Predictor, train: Examples, tasks: int, seed: int) -> tup
         scale(lambda: leave_one_task_out(train.pairs)),
         scale(lambda: leave_tasks_out(train.pairs, k, DRAWS, seed)),
     )
-
-
-def _validated(method: MethodPredictor) -> dict[int, Validated]:
-    held = method.validation
-    null: Mapping[str, Any] = held.get("null") or {}
-    found: dict[int, Validated] = {}
-    if loto := held.get("loto"):
-        found[1] = Validated(
-            "one of the two models new", _number(loto.get("skill")), _number(loto.get("r_mean")),
-            _number(null.get("loto_r_mean")), _number(null.get("p")),
-        )  # fmt: skip
-    if lkto := held.get("lkto"):
-        found[2] = Validated(
-            "both models new", _number(lkto.get("skill")), _number(lkto.get("r")),
-            _number(null.get("lkto_r")), _number(null.get("lkto_p")),
-        )  # fmt: skip
-    return found
 
 
 def _number(value: float | None) -> float:

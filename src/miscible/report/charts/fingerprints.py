@@ -1,0 +1,128 @@
+"""What each merging method goes by: coefficients of its predictor, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from miscible.analyse.words import metric_name
+from miscible.predict.validation.result import Validation
+from miscible.report.figure import Chart, Figure, axis, color, label, layout, short
+from miscible.report.table import plain
+
+MOST = 16
+"""Features of a method that are drawn, the largest first."""
+LINE = 24
+LABELS = 330
+
+
+def fingerprint_charts(validations: Sequence[Validation]) -> list[Chart]:
+    """Return the bars of one method at a time, and all methods as a map; none without weights."""
+    held = [{n: w for n, w in each.coefficients.items() if w} for each in validations]
+    if not any(held):
+        return []
+    reach = 1.08 * max(abs(weight) for weights in held for weight in weights.values())
+    views = {str(number): _bars(weights, reach) for number, weights in enumerate(held)}
+    longest = min(MOST, max(map(len, held)))
+    features = _features(held)
+    methods = [each.method for each in validations]
+    body = [[name, *(_weight(w.get(name, 0.0)) for w in held)] for name in features]
+    return [
+        Chart(
+            id="fingerprint",
+            title="Its fingerprint",
+            caption="By how much the expected outcome changes with one standard deviation of a "
+            "metric, the others held. Metrics that repeat one another share their weight.",
+            figure={"data": [], "layout": {}},
+            table=plain("All weights that are not 0", ["metric", *methods], body),
+            height=LINE * longest + 70,
+            narrowest=LABELS + 260,
+            views=views,
+        ),
+    ]
+
+
+def fingerprint_map(validations: Sequence[Validation]) -> list[Chart]:
+    """Return weights of all methods side by side, each over the largest of its method."""
+    held = [{n: w for n, w in each.coefficients.items() if w} for each in validations]
+    features = _features(held)
+    if len(validations) < 2 or not features:
+        return []
+    methods = [each.method for each in validations]
+    largest = [max((abs(w) for w in weights.values()), default=1.0) for weights in held]
+    z = [
+        [weights.get(name, 0.0) / top for weights, top in zip(held, largest, strict=True)]
+        for name in features
+    ]
+    hover = [
+        [
+            f"<b>{label(metric_name(name))}</b><br>{label(method)}: {_weight(w.get(name, 0.0))}"
+            for method, w in zip(methods, held, strict=True)
+        ]
+        for name in features
+    ]
+    data: dict[str, Any] = {
+        "type": "heatmap", "z": z, "x": list(range(len(methods))), "y": list(range(len(features))),
+        "hovertext": hover, "hoverinfo": "text", "zmin": -1, "zmax": 1, "xgap": 2, "ygap": 2,
+        "showscale": False,
+        "colorscale": [[0.0, color("cold")], [0.5, color("neutral")], [1.0, color("warm")]],
+    }  # fmt: skip
+    across = axis(
+        tickvals=list(range(len(methods))), ticktext=[label(short(m, 14)) for m in methods],
+        showgrid=False, side="top", tickangle=0,
+    )  # fmt: skip
+    down = axis(
+        tickvals=list(range(len(features))), showgrid=False, autorange="reversed",
+        ticktext=[label(short(metric_name(name), 44)) for name in features],
+    )  # fmt: skip
+    frame = layout(across, down, left=LABELS, bottom=12)
+    frame["margin"]["t"] = 30
+    body = [[name, *(_weight(w.get(name, 0.0)) for w in held)] for name in features]
+    return [
+        Chart(
+            id="fingerprints",
+            title="All methods",
+            caption="Blue: more of the metric, a better merge; orange: a worse one. Each method "
+            "over its own largest weight.",
+            figure={"data": [data], "layout": frame},
+            table=plain("All weights that are not 0", ["metric", *methods], body),
+            height=20 * len(features) + 60,
+            narrowest=LABELS + 90 * len(methods),
+        )
+    ]
+
+
+def _bars(weights: dict[str, float], reach: float) -> Figure:
+    shown = sorted(weights.items(), key=lambda each: -abs(each[1]))[:MOST]
+    places = list(range(len(shown)))
+    data = {
+        "type": "bar", "orientation": "h", "x": [weight for _, weight in shown], "y": places,
+        "hovertext": [f"{label(metric_name(name))}: {_weight(weight)}" for name, weight in shown],
+        "hoverinfo": "text", "width": 0.66,
+        "marker": {"color": [color("s1") if w > 0 else color("s2") for _, w in shown]},
+    }  # fmt: skip
+    ticks = axis(
+        tickvals=places, ticktext=[label(short(metric_name(name), 44)) for name, _ in shown],
+        showgrid=False, range=[max(len(shown), 1) - 0.4, -0.6],
+    )  # fmt: skip
+    across = axis(
+        "outcome per standard deviation", range=[-reach, reach], zeroline=True,
+        zerolinecolor=color("axis"),
+    )  # fmt: skip
+    return {
+        "data": [data] if shown else [],
+        "layout": {**layout(across, ticks, left=LABELS), "height": LINE * len(shown) + 70},
+    }
+
+
+def _features(held: Sequence[dict[str, float]]) -> list[str]:
+    size: dict[str, float] = {}
+    for weights in held:
+        top = max((abs(weight) for weight in weights.values()), default=1.0)
+        for name, weight in weights.items():
+            size[name] = size.get(name, 0.0) + abs(weight) / top
+    return sorted(size, key=lambda name: -size[name])
+
+
+def _weight(value: float) -> str:
+    return f"{value:+.4f}" if value else "0"
