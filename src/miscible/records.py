@@ -162,6 +162,33 @@ class MergeabilityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """What was expected of a merge of two parents before it was made (see `miscible.predict`).
+
+    Attributes:
+        first, second: names of the parents.
+        method: merging method.
+        mean, low, high: expected outcome and its interval, NaN unless *status* is ``ok``.
+        level: of the interval.
+        status, reason: ``ok``, or ``abstained`` and why.
+        place: rank among all that were forecast, 1 for the highest mean; NaN without.
+        target: scale of outcomes, ``normalised`` or ``raw``.
+    """
+
+    first: str
+    second: str
+    method: str
+    mean: float
+    low: float
+    high: float
+    level: float
+    status: str
+    reason: str
+    place: float
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRow:
     """A cell that has no result: which model and step, and the error's text."""
 
@@ -170,10 +197,12 @@ class FailureRow:
     error: str
 
 
-Row: TypeAlias = ScoreRow | ItemRow | SimilarityRow | DoseRow | MergeabilityRow | FailureRow
+Row: TypeAlias = (
+    ScoreRow | ItemRow | SimilarityRow | DoseRow | MergeabilityRow | PredictionRow | FailureRow
+)
 KINDS: dict[str, type[Row]] = {
     "score": ScoreRow, "item": ItemRow, "similarity": SimilarityRow, "dose": DoseRow,
-    "mergeability": MergeabilityRow, "failure": FailureRow,
+    "mergeability": MergeabilityRow, "prediction": PredictionRow, "failure": FailureRow,
 }  # fmt: skip
 
 

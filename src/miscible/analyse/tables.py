@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from miscible.records import MergeabilityRow, to_frame
+from miscible.records import MergeabilityRow, PredictionRow, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,12 @@ class Cell(NamedTuple):
     domain: str
     dataset: str
     metric: str
+
+
+def _no_outcomes() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(columns=["model", "first", "second", "method", "outcome", "error"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +43,9 @@ class StudyTables:
         similarities: columns of `records.SimilarityRow`.
         provenance: versions, seed, dtype, device, options, seconds a step: plain nested data.
         mergeability: columns of `records.MergeabilityRow`; empty if it was not measured.
+        predictions: columns of `records.PredictionRow`; empty if no predictor was asked.
+        outcomes: of the merges of two parents, where a predictor was asked: ``model``, ``first``,
+            ``second``, ``method``, ``outcome`` on the scale of the predictions, ``error``.
     """
 
     name: str
@@ -48,6 +57,8 @@ class StudyTables:
     similarities: pd.DataFrame
     provenance: Mapping[str, Any]
     mergeability: pd.DataFrame = field(default_factory=lambda: to_frame([], MergeabilityRow))
+    predictions: pd.DataFrame = field(default_factory=lambda: to_frame([], PredictionRow))
+    outcomes: pd.DataFrame = field(default_factory=_no_outcomes)
 
     def __post_init__(self) -> None:
         # A column that holds only nulls comes back from a store without its type.
@@ -112,10 +123,14 @@ class StudyTables:
         return tuple(self.models.loc[self.models["role"] == role, "model"])
 
 
-_FRAMES = ("models", "scores", "items", "similarities", "doses", "failures", "mergeability")
+_FRAMES = (
+    "models", "scores", "items", "similarities", "doses", "failures", "mergeability",
+    "predictions", "outcomes",
+)  # fmt: skip
 NUMBERS = (
     "requested_dose", "estimate", "low", "high", "n", "baseline", "selectivity", "value", "weight",
     "projection", "coefficient", "share", "cosine", "residual", "coverage",
+    "mean", "level", "place", "outcome",
 )  # fmt: skip
 TEXTS = ("phenomenon", "competence", "flags", "scope", "second", "reason")
 

@@ -104,6 +104,41 @@ def report(
         say(f"Report: {page}")
 
 
+@study_app.command()
+def table(
+    files: list[Path] = typer.Argument(..., help="Study files, one or several."),
+    outcomes: Path | None = typer.Option(
+        None, help="CSV to write: scores of merges of two parents on their own tasks."
+    ),
+    metrics: Path | None = typer.Option(None, help="CSV to write: metrics of every two parents."),
+    task: list[str] = typer.Option(
+        [], help="PARENT=TASK or PARENT=TASK:METRIC: a parent's own task; repeat it."
+    ),
+    format: Format = FORMAT,
+) -> None:
+    """Write what studies found as tables for 'miscible fit'."""
+    from miscible.errors import MiscibleError
+    from miscible.study import Study
+    from miscible.study.tables import export_tables
+
+    if outcomes is None and metrics is None:
+        raise MiscibleError("there is nothing to write: give --outcomes, --metrics or both.")
+    own: dict[str, str] = {}
+    for each in task:
+        parent, mark, name = each.partition("=")
+        if not mark or not name:
+            raise MiscibleError(f"--task takes PARENT=TASK. Got {each!r}.")
+        own[parent] = name
+    studies = [Study.open(file) for file in files]
+    written = export_tables(studies, outcomes=outcomes, metrics=metrics, tasks=own)
+    if format is Format.JSON:
+        print_json(written)
+    elif format is Format.HUMAN:
+        for name, path in (("outcomes", outcomes), ("metrics", metrics)):
+            if path is not None:
+                say(f"Wrote {written[name]} rows to {path}.")
+
+
 def _write_report(study: Study, out: Path | None) -> Path:
     from miscible.progress import task
     from miscible.report.page import write_report

@@ -20,6 +20,7 @@ from miscible.report.charts.preference import preference_charts
 from miscible.report.charts.ranks import rank_charts
 from miscible.report.charts.similarity import similarity_charts
 from miscible.report.document import document, write_document
+from miscible.report.expectations import expectation_charts, expectations_table
 from miscible.report.internals_tables import aggregates_table, profile_table, uncounted
 from miscible.report.measure_page import mergeability_groups, mergeability_tables
 from miscible.report.mergeability import Mergeability
@@ -85,6 +86,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         "preference": preference_charts(tables, analysis, palette),
         "ranks": rank_charts(analysis),
     }
+    groups["expected"] = expectation_charts(tables)
     before = Mergeability(tables.mergeability, tables.base or "base")
     groups |= mergeability_groups(before)
     return document(
@@ -100,6 +102,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         matched=matched_table(analysis),
         doses=doses_table(tables),
         mergeability=mergeability_tables(before) if before.models else None,
+        expectations=expectations_table(tables),
         depth=layers_that_differ(tables, analysis),
         aggregates=aggregates_table(analysis, ranking, tables),
         profile=profile_table(analysis),

@@ -63,6 +63,8 @@ class Estimator:
         return RESIDENT_BYTES + self._parameters * width * 1.5
 
     def _tokens(self, step: Step) -> float:
+        if step.kind == "prediction":
+            return 0.0
         if step.kind == "mergeability":  # a backward pass takes twice a forward one
             asked = self._spec.metrics
             samples = (asked and asked.samples) or SAMPLES

@@ -28,6 +28,7 @@ class PlannedMerge:
         method: name of the method.
         dose: requested share of the second parent, NaN if the recipe is the user's own.
         matched: whether lambda is to be chosen so that the effective doses add up to 1.
+        recipe_file: whether the recipe is the user's own.
     """
 
     name: str
@@ -36,6 +37,7 @@ class PlannedMerge:
     method: str
     dose: float
     matched: bool
+    recipe_file: bool = False
 
 
 def plan_merges(spec: StudySpec, folder: Path) -> list[PlannedMerge]:
@@ -69,7 +71,8 @@ def plan_merges(spec: StudySpec, folder: Path) -> list[PlannedMerge]:
 def _from_file(entry: MergeEntry, path: Path) -> PlannedMerge:
     recipe = read_recipe(path)
     name = entry.name or path.stem
-    return PlannedMerge(name, recipe, name, recipe.merge_method, math.nan, matched=False)
+    return PlannedMerge(name, recipe, name, recipe.merge_method, math.nan, matched=False,
+                        recipe_file=True)  # fmt: skip
 
 
 def _from_method(

@@ -25,12 +25,14 @@ from miscible.models.runtime import config_differences, runtime_key
 from miscible.models.tokenizer import check_same_vocabulary
 from miscible.study.mergeability import SUBJECT, mergeability_key
 from miscible.study.merges import PlannedMerge, plan_merges
+from miscible.study.predictions import SUBJECT as EXPECTED
+from miscible.study.predictions import prediction_key
 from miscible.study.spec import Behaviour, StudySpec
 
 if TYPE_CHECKING:
     from miscible.probe.dataset import ProbeDataset
 
-Kind = Literal["dose", "behaviour", "internals", "similarity", "mergeability"]
+Kind = Literal["dose", "behaviour", "internals", "similarity", "mergeability", "prediction"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval", "numpy")
 STEP_VERSION = 2
 """Part of every key; raised when the same inputs would give other rows."""
@@ -192,6 +194,7 @@ class _MeasurementKeys:
         asked = spec.internals.measured if spec.internals else {}
         self.internals = {d.name: content_key(data=d.key, asked=asked) for d in datasets}
         self.mergeability = mergeability_key(spec.metrics, folder) if spec.metrics else None
+        self.prediction = prediction_key(spec.predict, folder) if spec.predict else None
         self.similarity = None
         if spec.internals and spec.internals.similarity:
             self.similarity = content_key(
@@ -232,6 +235,10 @@ def _with_steps(
         compared = {"parents": dict(parents), "asked": keys.mergeability}
         key = keys.key("mergeability", weights, SUBJECT, compared)
         steps.append(Step(key, "mergeability", model.name, SUBJECT))
+    if keys.prediction is not None and model.role == "base":
+        compared = {"parents": dict(parents), "asked": keys.prediction}
+        key = keys.key("prediction", weights, EXPECTED, compared)
+        steps.append(Step(key, "prediction", model.name, EXPECTED))
     return PlannedModel(
         model.name, model.role, model.family, model.method, model.dose, model.reference,
         model.checkpoint, model.merge, tuple(steps),

@@ -20,6 +20,7 @@ from miscible.records import DoseRow, Provenance, Row
 from miscible.study.estimate import Estimator
 from miscible.study.mergeability import measure_mergeability
 from miscible.study.plan import Plan, PlannedModel, Step, behaviour_options, library_versions
+from miscible.study.predictions import predict_merges
 from miscible.study.spec import StudySpec
 from miscible.study.store import Store
 
@@ -109,6 +110,10 @@ class _Run:
         elif step.kind == "mergeability":
             self.live = None  # parents are run in a model of their own
             rows = measure_mergeability(self.spec, self.folder, self.plan)
+            fingerprint = model.checkpoint.fingerprint
+        elif step.kind == "prediction":
+            self.live = None
+            rows = predict_merges(self.spec, self.folder, self.plan)
             fingerprint = model.checkpoint.fingerprint
         else:
             live = self._holding(model)

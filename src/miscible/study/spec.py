@@ -158,6 +158,28 @@ class Metrics(Strict):
         return value if isinstance(value, list) else [value]
 
 
+class Predict(Strict):
+    """What is expected of merges before they are made; a path alone stands for `predictor`.
+
+    Attributes:
+        predictor: a file that ``miscible fit`` wrote.
+        models: a table of models with the scalars that it reads.
+        level: of intervals; the predictor's if absent.
+        tasks: by parent its own task, or ``task:metric``, on which a merge's outcome is measured;
+            the task of a parent's name if absent.
+    """
+
+    predictor: str
+    models: str | None = None
+    level: float | None = Field(None, gt=0, lt=1)
+    tasks: dict[Name, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"predictor": value} if isinstance(value, str) else value
+
+
 class StudySpec(Strict):
     """A study.
 
@@ -168,6 +190,7 @@ class StudySpec(Strict):
         merges: what to merge.
         behaviour, internals: what to measure; at least one of them.
         metrics: mergeability metrics of every two parents.
+        predict: a predictor that is asked before anything is merged.
         seed, dtype, device: one numerics policy for everything that is measured.
     """
 
@@ -178,6 +201,7 @@ class StudySpec(Strict):
     behaviour: Behaviour | None = None
     internals: Internals | None = None
     metrics: Metrics | None = None
+    predict: Predict | None = None
     seed: int = Field(0, ge=0)
     dtype: str = "float32"
     device: str = "cpu"
@@ -195,6 +219,8 @@ class StudySpec(Strict):
             raise ValueError("there is nothing to measure: give 'behaviour', 'internals' or both")
         if self.metrics is not None and len(self.parents) < 2:
             raise ValueError("'metrics' compare parents, and there is only one")
+        if self.predict is not None and len(self.parents) < 2:
+            raise ValueError("'predict' is of two parents, and there is only one")
         if "base" in self.parents:
             raise ValueError("'base' names the base; call the parent something else")
         return self

@@ -12,6 +12,7 @@ from miscible import __version__
 from miscible.errors import MiscibleError, SpecError
 from miscible.records import KINDS, FailureRow, to_frame
 from miscible.study.estimate import Estimator, describe_cost
+from miscible.study.outcomes import outcome_frame
 from miscible.study.plan import Plan, PlannedModel, Step, library_versions, make_plan
 from miscible.study.run import RunSummary, matched_factor, prepare_tasks, run_plan, with_lambda
 from miscible.study.spec import StudySpec, read_study
@@ -143,6 +144,8 @@ class Study:
             similarities=self.rows("similarity"),
             doses=self.rows("dose"),
             mergeability=self.rows("mergeability"),
+            predictions=self.rows("prediction"),
+            outcomes=outcome_frame(self),
             failures=pd.concat([to_frame(failed), within]) if failed else within,
             provenance=self.provenance(),
         )
