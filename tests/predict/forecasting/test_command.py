@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import miscible
 from miscible.cli import app
 from miscible.errors import MiscibleError
 from miscible.measure.api import measure
@@ -84,6 +85,12 @@ def test_order_and_names_of_models_change_nothing_else(models: list[Path], predi
     two = json.loads(call(predictor, *base, f"m2={models[2]}", f"m1={models[1]}").stdout)
     assert one == two
     assert (one["predictions"][0]["a"], one["predictions"][0]["b"]) == ("m1", "m2")
+
+
+def test_python_gives_what_the_command_prints(models: list[Path], predictor: Path) -> None:
+    found = miscible.predict(predictor, str(models[0]), [str(m) for m in models[1:4]])
+    shown = call(predictor, "--base", models[0], *models[1:4], "--format", "json").stdout
+    assert json.loads(json.dumps(found.as_dict())) == json.loads(shown)
 
 
 def test_a_measurement_may_be_given_instead(models: list[Path], predictor: Path) -> None:

@@ -1,4 +1,4 @@
-"""Forecasting from Python: ``miscible.predict.forecast``."""
+"""Forecasting from Python: ``miscible.predict``."""
 
 from __future__ import annotations
 
