@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscible.analyse.words import counted
+from miscible.predict.card import ablation_rows, likeness_rows, weight_rows
 from miscible.predict.fitting import Fit
 from miscible.predict.forecasting.knowledge import validated
 from miscible.predict.pairs import PairTable
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from miscible.predict.validation.result import Validation
+
+WEIGHTS = ("outcome per sd of", "weight", "95 %", "chosen", "same sign")
+LIKENESS = ("methods", "top 5 shared", "by chance", "same sign")
+ABLATION = ("features", "LOTO r", "null", "unseen r", "unseen skill")
 
 
 def write_fit_page(found: Fit, table: PairTable, path: Path) -> None:
@@ -41,7 +46,10 @@ def render_fit(found: Fit, table: PairTable) -> str:
         "forest": ChartGroup("forest", forest_charts(validations), selectors=choice),
         "truth": ChartGroup("truth", truth_charts(validations, examples), selectors=choice),
         "fingerprint": ChartGroup(
-            "fingerprint-charts", fingerprint_charts(validations), selectors=choice, wide=True
+            "fingerprint-charts",
+            fingerprint_charts(validations, found.fingerprints),
+            selectors=choice,
+            wide=True,
         ),
         "fingerprints": ChartGroup("fingerprints-map", fingerprint_map(validations), wide=True),
     }
@@ -68,6 +76,19 @@ def render_fit(found: Fit, table: PairTable) -> str:
         rules=plain("Rows, cells and columns by rule", ["rule", "number"], rules)
         if rules
         else None,
+        weights=[
+            plain(f"{name}: weights, and how they hold when tasks are resampled", WEIGHTS, rows)
+            for name, each in found.validations.items()
+            if (rows := weight_rows(each, found.fingerprints.get(name, {})))
+        ],
+        likenesses=plain("Weights of every two methods", LIKENESS, likeness_rows(found.likenesses))
+        if found.likenesses
+        else None,
+        collinear=found.collinearity.sentences(),
+        ablations=[
+            plain(f"{name}: ablations", ABLATION, ablation_rows(each))
+            for name, each in found.ablations.items()
+        ],
         settings=plain("How it was validated", ["setting", "value"], settings),
     )
 

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miscible.analyse.words import metric_name
+from miscible.predict.interpret.fingerprints import Weight
 from miscible.predict.validation.result import Validation
-from miscible.report.figure import Chart, Figure, axis, color, label, layout, short
+from miscible.report.figure import (
+    Chart,
+    Figure,
+    axis,
+    color,
+    error_bars,
+    label,
+    layout,
+    short,
+)
 from miscible.report.table import plain
 
 MOST = 16
 """Features of a method that are drawn, the largest first."""
 LINE = 24
 LABELS = 330
+STABLE = 0.95
+"""Share of resamplings in which a weight that is to be read keeps its sign."""
 
 
-def fingerprint_charts(validations: Sequence[Validation]) -> list[Chart]:
+def fingerprint_charts(
+    validations: Sequence[Validation], stability: Mapping[str, Mapping[str, Weight]]
+) -> list[Chart]:
     """Return the bars of one method at a time, and all methods as a map; none without weights."""
     held = [{n: w for n, w in each.coefficients.items() if w} for each in validations]
     if not any(held):
         return []
-    reach = 1.08 * max(abs(weight) for weights in held for weight in weights.values())
-    views = {str(number): _bars(weights, reach) for number, weights in enumerate(held)}
+    stable = [stability.get(each.method, {}) for each in validations]
+    ends = [
+        abs(end)
+        for weights, known in zip(held, stable, strict=True)
+        for name in weights
+        for end in (weights[name], *((known[name].low, known[name].high) if name in known else ()))
+    ]
+    reach = 1.08 * max(ends)
+    views = {
+        str(number): _bars(weights, known, reach)
+        for number, (weights, known) in enumerate(zip(held, stable, strict=True))
+    }
     longest = min(MOST, max(map(len, held)))
     features = _features(held)
     methods = [each.method for each in validations]
@@ -32,7 +57,8 @@ def fingerprint_charts(validations: Sequence[Validation]) -> list[Chart]:
             id="fingerprint",
             title="Its fingerprint",
             caption="By how much the expected outcome changes with one standard deviation of a "
-            "metric, the others held. Metrics that repeat one another share their weight.",
+            "metric, the others held. Lines: 95 % over resampled tasks. Pale bars change their "
+            "sign in more than one resampling of twenty.",
             figure={"data": [], "layout": {}},
             table=plain("All weights that are not 0", ["metric", *methods], body),
             height=LINE * longest + 70,
@@ -92,14 +118,21 @@ def fingerprint_map(validations: Sequence[Validation]) -> list[Chart]:
     ]
 
 
-def _bars(weights: dict[str, float], reach: float) -> Figure:
+def _bars(weights: dict[str, float], known: Mapping[str, Weight], reach: float) -> Figure:
     shown = sorted(weights.items(), key=lambda each: -abs(each[1]))[:MOST]
     places = list(range(len(shown)))
+    values = [weight for _, weight in shown]
+    low = [known[name].low if name in known else math.nan for name, _ in shown]
+    high = [known[name].high if name in known else math.nan for name, _ in shown]
     data = {
-        "type": "bar", "orientation": "h", "x": [weight for _, weight in shown], "y": places,
-        "hovertext": [f"{label(metric_name(name))}: {_weight(weight)}" for name, weight in shown],
+        "type": "bar", "orientation": "h", "x": values, "y": places,
+        "hovertext": [_said(name, weight, known.get(name)) for name, weight in shown],
         "hoverinfo": "text", "width": 0.66,
-        "marker": {"color": [color("s1") if w > 0 else color("s2") for _, w in shown]},
+        "marker": {
+            "color": [color("s1") if weight > 0 else color("s2") for weight in values],
+            "opacity": [1.0 if _holds(known.get(name)) else 0.4 for name, _ in shown],
+        },
+        "error_x": error_bars(values, low, high, color("muted")),
     }  # fmt: skip
     ticks = axis(
         tickvals=places, ticktext=[label(short(metric_name(name), 44)) for name, _ in shown],
@@ -113,6 +146,21 @@ def _bars(weights: dict[str, float], reach: float) -> Figure:
         "data": [data] if shown else [],
         "layout": {**layout(across, ticks, left=LABELS), "height": LINE * len(shown) + 70},
     }
+
+
+def _holds(weight: Weight | None) -> bool:
+    return weight is None or weight.sign_bootstrap >= STABLE
+
+
+def _said(name: str, value: float, known: Weight | None) -> str:
+    text = f"<b>{label(metric_name(name))}</b>: {_weight(value)}"
+    if known is None:
+        return text
+    return (
+        f"{text} [{known.low:+.4f}, {known.high:+.4f}]<br>chosen in "
+        f"{known.selected_bootstrap:.0%} of resamplings, with this sign in "
+        f"{known.sign_bootstrap:.0%} of those"
+    )
 
 
 def _features(held: Sequence[dict[str, float]]) -> list[str]:
