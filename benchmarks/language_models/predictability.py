@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ BASELINES = {
     "zero_shot_ratio": "base/own score",
     "best_metric": "best metric",
 }
+SCORES = ("loto_r", "lkto_r", "lkto_skill")
 LARGEST = 4
 
 
@@ -57,7 +59,8 @@ def scores(held: dict[str, Any]) -> dict[str, float]:
         "coverage_of_80": held["interval_coverage"]["observed"],
     }  # fmt: skip
     for name in BASELINES:
-        baseline = held["baselines"][name]
+        # Without the models' own scores there is no baseline of them.
+        baseline = held["baselines"].get(name, dict.fromkeys(SCORES, math.nan))
         found |= {
             f"{name}_loto_r": baseline["loto_r"],
             f"{name}_unseen_r": baseline["lkto_r"],
@@ -87,16 +90,20 @@ def markdown(table: pd.DataFrame) -> pd.DataFrame:
         ],
     }  # fmt: skip
     for name, title in BASELINES.items():
-        found[title] = table[f"{name}_loto_r"].map("{:.2f}".format)
-    found["unseen r"] = table["unseen_r"].map("{:.2f}".format)
+        found[title] = table[f"{name}_loto_r"].map(_cell)
+    found["unseen r"] = table["unseen_r"].map(_cell)
     found["unseen skill"] = both("unseen_skill", "skill_low", "skill_high")
     found["base/own score, unseen r / skill"] = [
-        f"{r:.2f} / {skill:.2f}"
+        f"{_cell(r)} / {_cell(skill)}"
         for r, skill in table[
             ["zero_shot_ratio_unseen_r", "zero_shot_ratio_unseen_skill"]
         ].itertuples(index=False)
     ]
     return pd.DataFrame(found)
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"
 
 
 if __name__ == "__main__":
