@@ -103,6 +103,18 @@ def test_doubt_grows_with_what_is_not_known():
     assert sd[0] < sd[1] < sd[2]
 
 
+def test_pairs_far_from_any_in_training_have_finite_forecasts():
+    examples = world(8, explained=0.9).examples
+    pairs = examples.pairs
+    fitted = make("effects").fit(examples.take(pairs.touches(np.arange(8) == 7) == 0), seed=0)
+    far = replace(pairs, metrics=pairs.metrics * 1e3, scalars=pairs.scalars * 1e3)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        forecast = fitted.predict(far.take(pairs.touches(np.arange(8) == 7) == 1))
+    assert np.isfinite(forecast.sd).all() and (forecast.sd > 0).all()
+    assert (forecast.mean >= fitted.outcome.min()).all()
+    assert (forecast.mean <= fitted.outcome.max()).all()
+
+
 def test_written_and_read_it_forecasts_the_same():
     examples = world(8).examples
     fitted = make("effects").fit(examples.take(np.arange(20)), seed=0)

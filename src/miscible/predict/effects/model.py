@@ -29,6 +29,8 @@ PROFILE = ("activation",)
 merged is read from these and its scalars; other metrics enter in products and pair effects."""
 MOST_DIRECTED = 1500
 """Directed merges beyond which pairs are learnt from by their means alone."""
+MOST_DOUBT = 4.0
+"""Largest variance of the logarithm of a loss: with more, it may be anything as well."""
 AT_ONCE = 256
 """Pairs that are forecast at once, to bound memory."""
 
@@ -137,11 +139,10 @@ class FittedEffects(Fitted):
         covariance = self.variances.matrix(within)
         covariance -= to_training @ cho_solve(factor, to_training.T)
         covariance[np.diag_indices(len(covariance))] += self.variances.noise
-        middle = self.scale.loss_log(middle)
-        covariance = covariance * self.scale.spread**2
-        median = np.clip(
-            self.scale.ceiling - np.exp(middle), self.outcome.min(), self.outcome.max()
-        )
+        seen = np.log(self.scale.ceiling - self.outcome)
+        middle = np.clip(self.scale.loss_log(middle), seen.min(), seen.max())
+        covariance = np.clip(covariance * self.scale.spread**2, -MOST_DOUBT, MOST_DOUBT)
+        median = self.scale.ceiling - np.exp(middle)
         loss = np.exp(middle + np.diag(covariance) / 2)
         spread = np.outer(loss, loss) * np.expm1(covariance)
         if not self.directed:
