@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/miscible demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2  # a thread a worker: barriers between more cost minutes
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
