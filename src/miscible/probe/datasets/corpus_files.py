@@ -66,18 +66,20 @@ class CorpusFile:
                 ) from None
 
 
-def corpus_files(corpus: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
+def corpus_files(
+    corpus: Path, suffixes: frozenset[str], *, archives: bool = False
+) -> Iterator[CorpusFile]:
     """Yield the files of *corpus* that have one of *suffixes*, in alphabetical order.
 
-    A file that is named directly is always yielded. Archives in a folder are opened, not those in
-    archives. Hidden files, what macOS adds to archives, and
+    A file that is named directly is always yielded. Archives in a folder are opened if *archives*
+    is true, those in archives never. Hidden files, what macOS adds to archives, and
     documents (README, LICENSE, ...) are passed over.
 
     Raises:
         DatasetError: the corpus is missing, empty, damaged, encrypted, or a file is too large.
     """
     if corpus.is_dir():
-        found = _folder(corpus, suffixes)
+        found = _folder(corpus, suffixes, archives)
     elif corpus.is_file():
         found = _archive(corpus, suffixes) if _suffix(corpus) == ".zip" else _single(corpus)
     else:
@@ -98,13 +100,13 @@ def _single(path: Path) -> Iterator[CorpusFile]:
     yield CorpusFile(path.parent, PurePosixPath(path.name), "", read_file(path))
 
 
-def _folder(folder: Path, suffixes: frozenset[str]) -> Iterator[CorpusFile]:
+def _folder(folder: Path, suffixes: frozenset[str], archives: bool) -> Iterator[CorpusFile]:
     for path in sorted(folder.rglob("*")):
         inside = PurePosixPath(path.relative_to(folder).as_posix())
         name = folder.resolve().name
         if path.is_file() and _wanted(inside, suffixes):
             yield CorpusFile(folder, inside, name, read_file(path))
-        elif path.is_file() and _wanted(inside, frozenset({".zip"})):
+        elif archives and path.is_file() and _wanted(inside, frozenset({".zip"})):
             yield from _archive(path, suffixes, f"{name}/")
 
 

@@ -43,7 +43,7 @@ def minimal_pairs(argument: str, options: SourceOptions) -> Iterator[ProbeDatase
     if not argument:
         raise DatasetError("'minimal_pairs' needs a path.", fix="Write minimal_pairs:PATH.")
     corpus = (options.relative_to or Path()) / Path(argument).expanduser()
-    files = list(corpus_files(corpus, PAIR_SUFFIXES))
+    files = list(corpus_files(corpus, PAIR_SUFFIXES, archives=True))
     shared = _shared_folders([file.path for file in files])
     for file in files:
         name = "/".join(filter(None, (file.corpus, *file.path.parts[shared:-1], file.stem)))
