@@ -22,6 +22,7 @@ _MODEL = re.compile(
 )
 _FILE = re.compile(r"/(?P<id>[\w.-]+/[\w.-]+)/resolve/(?P<rev>[^/]+)/(?P<name>.+)")
 _CHUNK = 65536
+_HOUSEKEEPING = "/api/agent-harnesses"  # asked once a day by huggingface_hub, whatever we do
 
 
 @dataclass
@@ -100,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         self.record = Served(path, self.headers.get("Range"), self.headers.get("Authorization"))
+        if path == _HOUSEKEEPING:
+            self.send_error(404)
+            return
         self.hub.served.append(self.record)
         if path in self.hub.answers:
             self.hub.answers[path](self)
