@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miscible.errors import MiscibleError, UnknownNameError
+from miscible.errors import MiscibleError
 from miscible.predict.card import card_of
 from miscible.predict.fitting import Fit, fit
+from miscible.predict.forecasting.knowledge import of_file
 from miscible.predict.predictor_file import read_predictor, write_predictor
 from miscible.predict.validation.settings import Settings
 from predict.synthetic import made_up
@@ -32,23 +33,19 @@ def test_what_is_read_is_what_was_written(fitted: Fit, path: Path) -> None:
     again = read_predictor(path)
     assert again.as_dict() == fitted.predictor.as_dict()
     pairs = made_up(9, signal=2.0).pairs
-    one, other = (p.method("mean").forecast(pairs) for p in (fitted.predictor, again))
-    assert np.array_equal(one.mean, other.mean) and np.array_equal(one.low, other.low)
-    assert one.unseen.tolist() == [0] * len(pairs)
-    assert (one.low < one.mean).all() and (one.mean < one.high).all()
+    one, other = (of_file(each)["mean"] for each in (fitted.predictor, again))
+    assert np.array_equal(one.forecast(pairs).mean, other.forecast(pairs).mean)
+    assert one.merged == other.merged == set(pairs.names())
+    assert one.shared == other.shared
 
 
 def test_new_models_have_intervals_of_their_own(fitted: Fit) -> None:
     pairs = made_up(11, signal=2.0).pairs
-    found = fitted.predictor.method("mean").forecast(pairs)
-    assert set(found.unseen.tolist()) == {0, 1, 2}
-    scales = fitted.predictor.method("mean").scales
-    assert np.allclose(found.high - found.mean, np.array(scales)[found.unseen])
-
-
-def test_methods_are_suggested(fitted: Fit) -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'mean'"):
-        fitted.predictor.method("meen")
+    known = of_file(fitted.predictor)["mean"]
+    found, unseen = known.forecast(pairs), known.unseen(pairs)
+    assert set(unseen.tolist()) == {0, 1, 2}
+    _, high = known.interval(found, fitted.predictor.level)
+    assert np.allclose(high - found.mean, np.array(known.scales)[unseen])
 
 
 def test_tampered_files_are_refused(path: Path) -> None:
@@ -61,8 +58,8 @@ def test_tampered_files_are_refused(path: Path) -> None:
 
 def test_other_versions_are_refused(path: Path) -> None:
     held = json.loads(path.read_text())
-    path.write_text(json.dumps({**held, "version": 2, "miscible": "9.0"}))
-    with pytest.raises(MiscibleError, match=r"format 2, from miscible '9\.0'"):
+    path.write_text(json.dumps({**held, "version": 99, "miscible": "9.0"}))
+    with pytest.raises(MiscibleError, match=r"format 99, from miscible '9\.0'"):
         read_predictor(path)
 
 

@@ -18,6 +18,8 @@ from miscible.progress import Advance, shown_by
 
 SHORTEST_NAME = 24
 """Characters of a name that a table shows at least."""
+SHORT = 12
+"""Characters of a word beside a name (a method) that never give way to it."""
 
 
 class Format(StrEnum):
@@ -103,13 +105,21 @@ def print_table(
         for number, column in enumerate(columns)
         if number >= text
     ]
+    words = [
+        max([len(column), *(len(row[number]) for row in rows)])
+        for number, column in enumerate(columns[:text])
+    ][1:]
     left = console.width - sum(figures) - 2 * len(columns)
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         if number < text:
             # A name that is too long leaves room for the figures, where there is room for both.
             only = left if text == 1 and left >= SHORTEST_NAME else None
-            table.add_column(column, no_wrap=number == 0, overflow="ellipsis", max_width=only)
+            wraps = number > 0 or (bool(words) and max(words) <= SHORT)
+            table.add_column(
+                column, no_wrap=not wraps, overflow="ellipsis" if not number else "fold",
+                max_width=only, min_width=min(words[number - 1], SHORT) if number else None,
+            )  # fmt: skip
         else:  # where the terminal is narrow it is the words that give way, never a figure
             width = max([len(column), *(len(row[number]) for row in rows)])
             table.add_column(column, justify="right", no_wrap=True, min_width=width)

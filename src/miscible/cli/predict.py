@@ -55,7 +55,7 @@ def predict(
         )
     with progress(format):
         found = forecast(
-            predictor, base, _named(models or []), measured=measured, scalars=scalars,
+            predictor, base, named_models(models or []), measured=measured, scalars=scalars,
             methods=method or None, level=level, together=together, calibration=calibration,
         )  # fmt: skip
     if output is not None:
@@ -121,7 +121,7 @@ def _print_groups(found: Forecasts) -> None:
         say("No group can be ranked: each has a pair that was abstained from.")
 
 
-def _named(models: Sequence[str]) -> list[str] | dict[str, str]:
+def named_models(models: Sequence[str]) -> list[str] | dict[str, str]:
     """Return models by name where one is given as NAME=MODEL."""
     parts = [re.fullmatch(r"([\w.-]+)=(.+)", model) for model in models]
     if not any(parts):

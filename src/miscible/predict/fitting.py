@@ -26,6 +26,7 @@ from miscible.predict.validation.crossvalidate import crossvalidate
 from miscible.predict.validation.folds import FEWEST, leave_pairs_out
 from miscible.predict.validation.result import Validation
 from miscible.predict.validation.settings import Settings
+from miscible.predict.validation.shared import shared_errors
 from miscible.predict.validation.validate import validate
 
 QUANTILES = 21
@@ -33,6 +34,7 @@ QUANTILES = 21
 Ablate: TypeAlias = Literal["nothing", "categories", "stepwise"]
 """``categories``: without each, and with each alone; ``stepwise``: also feature by feature."""
 
+KINDS = ("loto", "lkto")
 PARTS = 10
 """Parts of the pairs that are left out in turn, for intervals of pairs of known models."""
 
@@ -157,14 +159,16 @@ def _fit(
             known = calibrate(folds, forecasts, examples, settings.level).scale
         scales = [
             validation.coverage[kind].scale if kind in validation.coverage else float("nan")
-            for kind in ("loto", "lkto")
+            for kind in KINDS
         ]
-        seen = examples.pairs.seen()
-        models = tuple(m for m, held in zip(examples.pairs.models, seen, strict=True) if held)
+        one, both = (shared_errors(*validation.forecasts[kind], examples) for kind in KINDS)
         fitted = predictor.fit(examples, seed=settings.seed)
     quantiles = tuple(np.quantile(examples.mean, np.linspace(0, 1, QUANTILES)).tolist())
     widths = (known, scales[0], scales[1])
-    return MethodPredictor(fitted, models, quantiles, widths, validation.as_dict())
+    merged = tuple(examples.pairs.names())
+    return MethodPredictor(
+        fitted, merged, quantiles, widths, (one, min(both, 0.5)), validation.as_dict()
+    )
 
 
 def _ablate(
@@ -176,7 +180,7 @@ def _ablate(
     *,
     stepwise: bool,
 ) -> Ablation:
-    loto, lkto = (validation.forecasts[kind][0] for kind in ("loto", "lkto"))
+    loto, lkto = (validation.forecasts[kind][0] for kind in KINDS)
     return Ablator(
         predictor, examples, table.pairs, loto, lkto, null=settings.null, seed=settings.seed
     ).run(stepwise=stepwise)

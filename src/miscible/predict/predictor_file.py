@@ -15,34 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from miscible import __version__
-from miscible.errors import DatasetError, MiscibleError, UnknownNameError, did_you_mean
+from miscible.errors import DatasetError, MiscibleError
 from miscible.files import read_file
 from miscible.predict.contract import Fitted, make
-from miscible.predict.pairs import TARGETS, Floats, Ints, Pairs, Target
-from miscible.predict.validation.calibration import half_width
+from miscible.predict.pairs import TARGETS, Target
 
-FORMAT, VERSION = "miscible predictor", 1
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is expected of n unmerged pairs.
-
-    Attributes:
-        mean, low, high: float64 [n], the outcome and its interval; NaN bounds where no validation
-            says how wide an interval must be.
-        unseen: int64 [n], models of the pair that no training pair had.
-        directed: float64 [n, 2] or None, as in `Forecast`.
-    """
-
-    mean: Floats
-    low: Floats
-    high: Floats
-    unseen: Ints
-    directed: Floats | None
+FORMAT, VERSION = "miscible predictor", 2
 
 
 @dataclass(frozen=True)
@@ -51,27 +30,26 @@ class MethodPredictor:
 
     Attributes:
         fitted: on all merged pairs.
-        models: that have such a pair.
+        merged: names of these pairs; what comes of another merge is news to the predictor.
         quantiles: of the outcomes in training, at even steps from 0 to 1.
         scales: half-width of intervals by number of unseen models in a pair (0, 1, 2), NaN where
             it is not known; see `Coverage.scale`.
+        shared: correlation of the errors of two pairs that share an unseen model, where that is
+            the only one, and where both are unseen; see `shared_errors`.
         validation: what `Validation.as_dict` said.
     """
 
     fitted: Fitted
-    models: tuple[str, ...]
+    merged: tuple[tuple[str, str], ...]
     quantiles: tuple[float, ...]
     scales: tuple[float, float, float]
+    shared: tuple[float, float]
     validation: Mapping[str, Any]
 
-    def forecast(self, pairs: Pairs) -> Expected:
-        """Return what is expected of pairs."""
-        found = self.fitted.predict(pairs)
-        known = set(self.models)
-        new = np.array([name not in known for name in pairs.models], dtype=np.bool_)
-        unseen = pairs.touches(new)
-        half = half_width(found, 1.0) * np.array(self.scales)[unseen]
-        return Expected(found.mean, found.mean - half, found.mean + half, unseen, found.directed)
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that have a merged pair, in alphabetical order."""
+        return tuple(sorted({name for pair in self.merged for name in pair}))
 
 
 @dataclass(frozen=True)
@@ -104,19 +82,6 @@ class PredictorFile:
     exclusions: Mapping[str, int]
     digests: Mapping[str, str]
 
-    def method(self, name: str) -> MethodPredictor:
-        """Return the predictor of a method.
-
-        Raises:
-            UnknownNameError: if there is none, with a suggestion.
-        """
-        if name not in self.methods:
-            raise UnknownNameError(
-                f"the predictor knows no method named {name!r}.",
-                fix=did_you_mean(name, self.methods),
-            )
-        return self.methods[name]
-
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data, with its digest."""
         held: dict[str, Any] = {
@@ -132,9 +97,10 @@ class PredictorFile:
             "methods": {
                 name: {
                     "fitted": each.fitted.as_dict(),
-                    "models": list(each.models),
+                    "merged": [list(pair) for pair in each.merged],
                     "quantiles": list(each.quantiles),
                     "scales": list(each.scales),
+                    "shared": list(each.shared),
                     "validation": dict(each.validation),
                 }
                 for name, each in self.methods.items()
@@ -213,13 +179,15 @@ def _restored(held: Mapping[str, Any]) -> PredictorFile:
     methods = {}
     for name, each in held["methods"].items():
         scales = [math.nan if s is None else float(s) for s in each["scales"]]
-        if len(scales) != 3:
+        shared = [float(value) for value in each["shared"]]
+        if len(scales) != 3 or len(shared) != 2:
             raise ValueError("scales")
         methods[str(name)] = MethodPredictor(
             predictor.restore(each["fitted"]),
-            tuple(str(model) for model in each["models"]),
+            tuple((str(a), str(b)) for a, b in each["merged"]),
             tuple(float(value) for value in each["quantiles"]),
             (scales[0], scales[1], scales[2]),
+            (shared[0], shared[1]),
             each["validation"],
         )
     ranges = {str(name): (float(low), float(high)) for name, (low, high) in held["ranges"].items()}

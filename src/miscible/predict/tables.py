@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def read_tables(
         )
     if not len(pairs):
         raise MiscibleError("no pair has all metrics.", where=str(metrics))
-    found = _outcomes(pairs, rows, scalar_names, scalars, counts)
+    found = outcomes_of(pairs, rows, scalar_names, scalars, counts)
     return PairTable(pairs, found, {rule: number for rule, number in counts.items() if number})
 
 
@@ -172,13 +172,19 @@ def read_models(
     return columns, found
 
 
-def _outcomes(
+def outcomes_of(
     pairs: Pairs,
     rows: Sequence[OutcomeRow],
     scalar_names: Sequence[str],
-    scalars: dict[str, list[float]],
+    scalars: Mapping[str, Sequence[float]],
     counts: Counter[str],
 ) -> dict[str, Outcomes]:
+    """Return the outcomes of pairs by method.
+
+    Args:
+        scalar_names, scalars: of the models; raw scores are normalised by ``finetuned``.
+        counts: what the rules of reading concerned.
+    """
     place = {pair: row for row, pair in enumerate(pairs.names())}
     own: dict[str, float] = {}
     if "finetuned" in scalar_names:

@@ -15,7 +15,8 @@ from miscible.errors import MiscibleError
 from miscible.predict.contract import make
 from miscible.predict.forecasting.knowledge import learn
 from miscible.predict.forecasting.leverage import PRIOR, Leverage
-from miscible.predict.forecasting.suggest import expected_improvement, joined, suggest
+from miscible.predict.forecasting.suggest import joined, suggest
+from miscible.predict.forecasting.suggestion import expected_improvement
 from miscible.predict.pairs import Examples
 from miscible.predict.tables import read_tables
 from predict.merged_tables import write_tables

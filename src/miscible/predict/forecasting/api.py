@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from miscible.errors import MiscibleError
-from miscible.predict.forecasting.candidates import candidates, to_measure
-from miscible.predict.forecasting.comparable import incomparable
-from miscible.predict.forecasting.domain import MARGIN
-from miscible.predict.forecasting.forecast import Prediction, checked, chosen, forecast_pairs
-from miscible.predict.forecasting.knowledge import of_file
+from miscible.predict.forecasting.asked import ask
+from miscible.predict.forecasting.forecast import Prediction, Rule, forecast_pairs
 from miscible.predict.forecasting.together import GroupPrediction, forecast_together
-from miscible.predict.predictor_file import PredictorFile, read_predictor
+from miscible.predict.predictor_file import PredictorFile
 
 if TYPE_CHECKING:
     from miscible.measure.api import AnyModel
-
-RULES = (
-    "a metric or scalar that the predictor reads is missing, or was measured otherwise",
-    f"one lies beyond the training values by more than {MARGIN:.0%} of their range",
-    "on held-out tasks the predictor did no better than the training mean, or than its null",
-    "the interval is no narrower than that of the training outcomes",
-)
-"""When there is no forecast; see `miscible.predict.forecasting.forecast`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,7 @@ class Forecasts:
             "predictions": [each.as_dict() for each in self.predictions],
             "together": [group.as_dict() for group in self.groups],
             "excluded": [{"model": name, "reason": why} for name, why in self.excluded],
-            "abstention_rules": list(RULES),
+            "abstention_rules": [str(rule) for rule in Rule],
             "counts": dict(self.counts),
         }
 
@@ -98,60 +83,16 @@ def forecast(
         UnknownNameError: for a method that the predictor does not know, with a suggestion.
         MiscibleError: for fewer than two models, or what cannot be read.
     """
-    held = predictor if isinstance(predictor, PredictorFile) else read_predictor(Path(predictor))
-    known = of_file(held)
-    asked = chosen(known, methods)
-    at = checked(held.level if level is None else level)
-    if measured is None:
-        read = dict.fromkeys(name for method in asked for name in known[method].domain.metrics)
-        measured = _measure(base, models, list(read), calibration)
-    elif base is not None or models:
-        raise MiscibleError("models are measured now or were measured before, not both.")
-    counts: Counter[str] = Counter()
-    pairs = candidates(measured, scalars, counts)
-    excluded = _excluded(measured)
-    broken = {name for name, _ in excluded}
-    sound = [row for row, pair in enumerate(pairs.names()) if not broken & set(pair)]
-    pairs = pairs.take(np.array(sound, dtype=np.int64))
+    asked = ask(
+        predictor, base, models, measured=measured, scalars=scalars, methods=methods, level=level,
+        calibration=calibration,
+    )  # fmt: skip
     found = forecast_pairs(
-        known, pairs, methods=asked, level=at,
-        incomparable=incomparable(held.measured, measured),
+        asked.known, asked.pairs, methods=asked.methods, level=asked.level,
+        incomparable=asked.incomparable,
     )  # fmt: skip
     groups = forecast_together(found, together) if together is not None else []
     return Forecasts(
-        held.objective, held.target, at, tuple(found), tuple(groups), tuple(excluded),
-        {rule: number for rule, number in counts.items() if number},
+        asked.predictor.objective, asked.predictor.target, asked.level, tuple(found),
+        tuple(groups), asked.excluded, asked.told(),
     )  # fmt: skip
-
-
-def _measure(
-    base: AnyModel | None,
-    models: Sequence[AnyModel] | Mapping[str, AnyModel],
-    read: Sequence[str],
-    calibration: Path | str | None,
-) -> dict[str, Any]:
-    from miscible.measure.api import measure
-
-    if base is None:
-        raise MiscibleError(
-            "the models' base is not given.", fix="Give it, or metrics that were measured before."
-        )
-    metrics, unknown = to_measure(read)
-    if not metrics:
-        raise MiscibleError(
-            "the predictor reads no metric that this version can measure"
-            + (f": {', '.join(unknown)}." if unknown else "."),
-            fix="Give metrics that were measured before.",
-        )
-    given: Any = {} if calibration is None else {"calibration": calibration}
-    return measure(base, models, metrics=metrics, **given).as_dict()
-
-
-def _excluded(measured: Path | Mapping[str, Any]) -> list[tuple[str, str]]:
-    if isinstance(measured, Path):
-        return []
-    return [
-        (str(model["name"]), str(model["reason"]))
-        for model in measured.get("models", [])
-        if model["status"] != "ok"
-    ]

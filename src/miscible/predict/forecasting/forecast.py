@@ -1,14 +1,6 @@
 """Forecasts of merges that were not made, best first, or why there is none.
 
-A merge is abstained from, by the first rule that applies, where
-
-1. a metric or scalar that the predictor reads is missing, or was measured otherwise;
-2. one lies beyond the training values by more than a quarter of their range
-   (`miscible.predict.forecasting.domain.MARGIN`);
-3. the predictor did no better than the training mean, or than its null, on tasks that were held
-   out in the same way: one of two models new, or both;
-4. its interval is no narrower than the one that holds as many of the training outcomes: it knows
-   no more of this pair than of any other.
+A merge is abstained from by the first `Rule` that applies.
 """
 
 from __future__ import annotations
@@ -16,17 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from miscible.errors import MiscibleError, UnknownNameError, did_you_mean
+from miscible.predict.forecasting.domain import MARGIN
 from miscible.predict.forecasting.knowledge import MethodKnowledge
 from miscible.predict.pairs import Floats, Pairs
 from miscible.predict.validation.calibration import LEVEL
 
 TOLD = 3
 """Features that a reason names at most."""
+
+
+class Rule(StrEnum):
+    """When there is no forecast, in the order in which it is asked."""
+
+    COMPARABLE = "a metric or scalar that the predictor reads is missing, or was measured otherwise"
+    INSIDE = f"one lies beyond the training values by more than {MARGIN:.0%} of their range"
+    SKILL = "on held-out tasks the predictor did no better than the training mean, or than its null"
+    """Held out as they are new in the pair: one of its two models, or both."""
+    KNOWLEDGE = "the interval is no narrower than that of the training outcomes"
+    """The one that holds as many of these: no more is known of this pair than of any other."""
+
+
+class Abstention(NamedTuple):
+    """Why there is no forecast of a merge: the rule, and what it says here."""
+
+    rule: Rule
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -134,11 +146,11 @@ def _by_method(
 ) -> list[Prediction]:
     forecast = known.forecast(pairs)
     low, high = known.interval(forecast, level)
-    reasons = abstentions(known, pairs, high - low, level, incomparable)
+    doubts = abstentions(known, pairs, high - low, level, incomparable)
     found: list[Prediction] = []
-    for row, (a, b) in enumerate(pairs.names()):
-        if reasons[row]:
-            found.append(Prediction(a, b, method, "abstained", reasons[row], level=level))
+    for row, ((a, b), doubt) in enumerate(zip(pairs.names(), doubts, strict=True)):
+        if doubt is not None:
+            found.append(Prediction(a, b, method, "abstained", doubt.reason, level=level))
             continue
         directed = None
         if forecast.directed is not None and np.isfinite(forecast.directed[row]).all():
@@ -158,8 +170,8 @@ def abstentions(
     width: Floats,
     level: float,
     incomparable: Mapping[str, str],
-) -> list[str]:
-    """Return the reason to abstain from each pair, empty where there is none.
+) -> list[Abstention | None]:
+    """Return why there is no forecast of each pair, None where there is one.
 
     Args:
         width: float64 [n], of the intervals.
@@ -167,30 +179,35 @@ def abstentions(
     domain, spread = known.domain, known.spread(level)
     missing, outside, unseen = domain.missing(pairs), domain.outside(pairs), known.unseen(pairs)
     other = {name: why for name, why in incomparable.items() if _reads(domain.metrics, name)}
-    found: list[str] = []
+    found: list[Abstention | None] = []
     for row in range(len(pairs)):
         skill = known.validated.get(max(int(unseen[row]), 1))
+        rule, reason = None, ""
         if other:
             name, why = next(iter(other.items()))
+            rule = Rule.COMPARABLE
             reason = f"{name} cannot be compared with the training pairs: {why}"
         elif missing[row]:
+            rule = Rule.COMPARABLE
             reason = f"{_listed(missing[row])} missing, which the predictor reads."
         elif outside[row]:
             rest = len(outside[row]) - TOLD
             told = "; ".join(str(excess) for excess in outside[row][:TOLD])
-            reason = told + (f"; and {rest} more." if rest > 0 else ".")
+            rule, reason = Rule.INSIDE, told + (f"; and {rest} more." if rest > 0 else ".")
         elif skill is not None and skill.doubt:
-            reason = skill.doubt
+            rule, reason = Rule.SKILL, skill.doubt
         elif not math.isfinite(width[row]):
+            rule = Rule.KNOWLEDGE
             reason = "too few tasks were merged to learn how large errors are."
         elif width[row] >= spread:
-            reason = (
-                f"its {level:.0%} interval ({width[row]:.3f} wide) is no narrower than that of "
-                f"the training outcomes ({spread:.3f})."
+            rule, reason = (
+                Rule.KNOWLEDGE,
+                (
+                    f"its {level:.0%} interval ({width[row]:.3f} wide) is no narrower than that of "
+                    f"the training outcomes ({spread:.3f})."
+                ),
             )
-        else:
-            reason = ""
-        found.append(reason)
+        found.append(None if rule is None else Abstention(rule, reason))
     return found
 
 

@@ -77,6 +77,8 @@ class MethodKnowledge:
         scales: half-width of an interval of level `level`, in standard deviations if the predictor
             tells these and else in units of the outcome, by how many of a pair's two models are
             unseen (0, 1, 2); NaN where that is not known.
+        shared: see `MethodPredictor.shared`.
+        merged: names of the merged pairs.
         level: of these intervals.
         validated: scores on held-out tasks, by the number of unseen models (1 or 2).
     """
@@ -86,6 +88,8 @@ class MethodKnowledge:
     models: frozenset[str]
     quantiles: Floats
     scales: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    shared: tuple[float, float] = (0.0, 0.0)
+    merged: frozenset[tuple[str, str]] = frozenset()
     level: float = LEVEL
     validated: Mapping[int, Validated] = field(default_factory=dict)
 
@@ -130,9 +134,11 @@ def of_file(predictor: PredictorFile) -> dict[str, MethodKnowledge]:
             Domain(metrics, scalars).read_by(each.fitted.coefficients),
             frozenset(each.models),
             np.array(each.quantiles),
-            each.scales,
-            predictor.level,
-            validated(each.validation),
+            scales=each.scales,
+            shared=each.shared,
+            merged=frozenset(each.merged),
+            level=predictor.level,
+            validated=validated(each.validation),
         )
     return found
 

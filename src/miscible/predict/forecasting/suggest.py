@@ -5,79 +5,30 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+import numpy.typing as npt
 
 from miscible.errors import MiscibleError
 from miscible.predict.contract import Predictor
-from miscible.predict.forecasting.forecast import chosen
+from miscible.predict.forecasting.forecast import checked, chosen
 from miscible.predict.forecasting.knowledge import MethodKnowledge, learn
 from miscible.predict.forecasting.leverage import Leverage
+from miscible.predict.forecasting.suggestion import (
+    Aim,
+    Suggestion,
+    Suggestions,
+    checked_budget,
+    doubt_told,
+    expected_improvement,
+    gain_told,
+)
 from miscible.predict.pairs import Examples, Floats, Pairs, PairTable, Target
 from miscible.predict.validation.calibration import LEVEL
 
-Aim: TypeAlias = Literal["gain", "information"]
 FEWEST_MERGES = 4
 """Merged pairs of a method below which nothing is learnt of it."""
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A merge to try.
-
-    Attributes:
-        a, b, method: what to merge, and how.
-        value: expected gain over the threshold, or standard deviation of what is not known.
-        mean, low, high: expected outcome and its interval.
-        why: in a sentence.
-    """
-
-    a: str
-    b: str
-    method: str
-    value: float
-    mean: float
-    low: float
-    high: float
-    why: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {
-            "a": self.a, "b": self.b, "method": self.method, "value": self.value,
-            "mean": self.mean, "low": self.low, "high": self.high, "why": self.why,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Suggestions:
-    """What to try, best first.
-
-    Attributes:
-        aim: see `suggest`.
-        threshold: what a gain is counted from, and whose it is.
-        merges: as many as the budget allows, or as there are.
-        open: merges among which these were chosen.
-        left_out: by reason, how many others were not considered.
-    """
-
-    aim: Aim
-    threshold: float
-    best: str
-    merges: tuple[Suggestion, ...]
-    open: int
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {
-            "objective": self.aim, "threshold": self.threshold, "best": self.best,
-            "suggestions": [merge.as_dict() for merge in self.merges], "open": self.open,
-            "left_out": dict(self.left_out),
-        }  # fmt: skip
 
 
 def suggest(
@@ -89,7 +40,7 @@ def suggest(
     target: Target = "normalised",
     methods: Sequence[str] | None = None,
     above: float | None = None,
-    level: float = LEVEL,
+    level: float | None = None,
     seed: int = 0,
 ) -> Suggestions:
     """Propose merges that have no outcome yet; add their outcomes and ask again.
@@ -98,25 +49,25 @@ def suggest(
         table: measured pairs, some of them merged.
         predictor: what learns from these, once a method.
         budget: how many merges to propose.
-        aim: ``gain``: the highest expected improvement over the best outcome so far (Mockus 1975;
-            Jones, Schonlau and Welch 1998), E[max(0, y - best)] of a normal forecast.
-            ``information``: one after another the merge of whose outcome least is known once the
-            ones before it are. A linear predictor's doubt is its leverage; of any other it is its
-            predictive standard deviation, refitted as if each chosen outcome were as expected.
+        aim: see `Aim`. What is not known is the leverage of a linear predictor, and of any other
+            its predictive standard deviation, refitted as if each chosen outcome were as expected.
+            Pairs outside the range of the merged ones, or that lack what the predictor reads, are
+            left out.
         target: scale of the outcomes.
         methods: some of the table's methods; all if None.
         above: count gains from here instead of from the best outcome.
-        level: of the intervals that are shown.
+        level: of the intervals that are shown; 0.8 if None.
         seed: of whatever is drawn.
 
     Raises:
         UnknownNameError: for a method without outcomes, with a suggestion.
         MiscibleError: if nothing can be learnt or nothing is left to try.
     """
-    if budget < 1:
-        raise MiscibleError(f"a budget is at least one merge. Got {budget}.")
+    checked_budget(budget)
+    level = checked(LEVEL if level is None else level)
     left_out: dict[str, int] = {}
     held: dict[str, _Open] = {}
+    count = 0
     for method in chosen(table.outcomes, methods):
         examples = table.examples(method, target)
         rows = np.flatnonzero(~np.isfinite(table.outcomes[method].mean[target]))
@@ -125,7 +76,10 @@ def suggest(
             left_out[why] = len(rows)
         elif len(rows):
             known = learn(predictor, examples, seed=seed)
-            held[method] = _Open(method, known, examples, table.pairs.take(rows))
+            pairs = table.pairs.take(rows)
+            inside = _inside(known, pairs, method, left_out)
+            held[method] = _Open(method, known, examples, pairs.take(inside))
+            count += len(rows)
     if not held:
         raise MiscibleError(
             "there is nothing to suggest: "
@@ -134,11 +88,34 @@ def suggest(
         )
     threshold, best = _best(held, above)
     if aim == "gain":
-        merges = _gains(held, budget, threshold, level, left_out)
+        merges = _gains(held, budget, threshold, level)
     else:
         merges = _informative(held, predictor, budget, level, seed)
-    count = sum(len(each.pairs) for each in held.values())
-    return Suggestions(aim, threshold, best, tuple(merges), count, left_out)
+    learnt = {method: len(each.examples) for method, each in held.items()}
+    what = "expected gain" if aim == "gain" else "how little is known of their outcome"
+    rule = f"by {what}, from {predictor.name} fitted to the {sum(learnt.values())} outcomes."
+    return Suggestions(
+        aim, threshold, best, tuple(merges), count, rule, learnt, level, left_out, (),
+        table.counts,
+    )  # fmt: skip
+
+
+def _inside(
+    known: MethodKnowledge, pairs: Pairs, method: str, left_out: dict[str, int]
+) -> npt.NDArray[np.bool_]:
+    """Return bool [n]: whether a pair is like the merged ones; count those that are not."""
+    outside, missing = known.domain.outside(pairs), known.domain.missing(pairs)
+    inside = np.ones(len(pairs), dtype=np.bool_)
+    for row in range(len(pairs)):
+        if outside[row]:
+            why = f"{method}: metrics outside the range of the merged pairs"
+        elif missing[row]:
+            why = f"{method}: metrics missing that the predictor reads"
+        else:
+            continue
+        inside[row] = False
+        left_out[why] = left_out.get(why, 0) + 1
+    return inside
 
 
 @dataclass(frozen=True)
@@ -157,12 +134,6 @@ class _Open:
             a, b, self.method, value, float(forecast.mean[0]), float(low), float(high), why
         )
 
-    def times(self, row: int) -> str:
-        """Say how often the two models of a pair were merged by the method."""
-        merged = Counter(name for pair in self.examples.pairs.names() for name in pair)
-        a, b = self.pairs.take(np.array([row])).names()[0]
-        return f"{a} was merged {merged[a]} times, {b} {merged[b]} times"
-
 
 def _best(held: Mapping[str, _Open], above: float | None) -> tuple[float, str]:
     if above is not None:
@@ -177,41 +148,17 @@ def _best(held: Mapping[str, _Open], above: float | None) -> tuple[float, str]:
     return found, whose
 
 
-def expected_improvement(mean: Floats, sd: Floats, threshold: float) -> Floats:
-    """Return E[max(0, y - threshold)] of normal forecasts; without an sd, of the mean alone."""
-    ahead = mean - threshold
-    safe = np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)
-    spread = ahead * norm.cdf(ahead / safe) + safe * norm.pdf(ahead / safe)
-    return np.where(np.isfinite(sd) & (sd > 0), spread, np.maximum(ahead, 0.0))
-
-
 def _gains(
-    held: Mapping[str, _Open],
-    budget: int,
-    threshold: float,
-    level: float,
-    left_out: dict[str, int],
+    held: Mapping[str, _Open], budget: int, threshold: float, level: float
 ) -> list[Suggestion]:
     found: list[tuple[float, _Open, int]] = []
     for each in held.values():
         forecast = each.known.forecast(each.pairs)
         gains = expected_improvement(forecast.mean, forecast.sd, threshold)
-        domain = each.known.domain
-        outside, missing = domain.outside(each.pairs), domain.missing(each.pairs)
-        for row, gain in enumerate(gains.tolist()):
-            if outside[row]:
-                why = f"{each.method}: metrics outside the range of the merged pairs"
-            elif missing[row]:
-                why = f"{each.method}: metrics missing that the predictor reads"
-            else:
-                found.append((gain, each, row))
-                continue
-            left_out[why] = left_out.get(why, 0) + 1
+        found += [(gain, each, row) for row, gain in enumerate(gains.tolist())]
     found.sort(key=lambda merge: -merge[0])
     return [
-        each.suggestion(
-            row, gain, level, f"expected to beat {threshold:.3f} by {gain:.4f} on average"
-        )
+        each.suggestion(row, gain, level, gain_told(gain, threshold))
         for gain, each, row in found[:budget]
     ]
 
@@ -237,7 +184,8 @@ def _informative(
         taken.add((method, row))
         doubts[method].learn(row)
         each = held[method]
-        why = f"least is known of it (sd {value:.4f}): {each.times(row)}"
+        merged = Counter(name for pair in each.examples.pairs.names() for name in pair)
+        why = doubt_told(value, each.pairs.names()[row], merged)
         found.append(each.suggestion(row, value, level, why))
     return found
 
