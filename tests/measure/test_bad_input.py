@@ -138,7 +138,11 @@ def test_an_unknown_part() -> None:
         measure(base, children(base, 2), by="layers", cache=False)  # type: ignore[arg-type]
 
 
-def test_a_file_that_ends_early_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [1 << 28, 0], ids=["whole", "in pieces"])
+def test_a_file_that_ends_early_meanwhile(
+    tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miscible.measure.sketch.HELD_BYTES", held)
     base = tiny_tensors(0)
     folders = [write_model(tmp_path / "base", base)]
     for seed in (1, 2, 3):

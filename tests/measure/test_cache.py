@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from measure.synthetic import base_state, children
-from miscible.measure import sketch
+from miscible.measure import spectrum
 from miscible.measure.api import measure
-from miscible.measure.spectrum import Spectrum, decompose
+from miscible.measure.spectrum import Spectrum, ends
 from miscible.measure.spectrum_cache import SpectrumCache
 
 MATRICES = 7
@@ -21,11 +21,11 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of decompositions that were made, in its first place."""
     made = [0]
 
-    def counted(change: object) -> Spectrum:
+    def counted(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         made[0] += 1
-        return decompose(change)  # type: ignore[arg-type]
+        return ends(square)
 
-    monkeypatch.setattr(sketch, "decompose", counted)
+    monkeypatch.setattr(spectrum, "ends", counted)
     return made
 
 

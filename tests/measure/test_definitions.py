@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from measure.synthetic import State, base_state, child, children
-from miscible.measure import tables
+from miscible.measure import changes
 from miscible.measure.api import measure
 from miscible.measure.result import PairResult
 from references.mergeability import metrics as reference
@@ -45,8 +45,8 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     base = base_state()
     models = children(base, 3)
     whole = measure(base, models, cache=False)
-    monkeypatch.setattr("miscible.measure.spectrum.CHUNK_BYTES", 8 * 16 * 4 * 3)
-    assert len(tables.chunks(40, 16, 4)) == 14
+    monkeypatch.setattr("miscible.measure.changes.CHUNK_BYTES", 8 * 16 * 3)
+    assert len(changes.chunks(40, 16)) == 14
     for one, two in zip(whole.pairs, measure(base, models, cache=False).pairs, strict=True):
         for name, value in one.metrics.items():
             assert two.metrics[name].value == pytest.approx(value.value, rel=1e-9), name

@@ -108,6 +108,14 @@ def test_large_tensors_are_read_in_pieces_to_the_same_end(
     same(held, only(measure(tiny_base, tiny_children, cache=False)), 1e-12)
 
 
+def test_matrices_decomposed_alone_or_in_the_turns_of_all_are_the_same(
+    tiny_base: Path, tiny_children: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = measure(tiny_base, tiny_children, cache=False)
+    monkeypatch.setattr("miscible.measure.tensor_pass.SQUARES_BYTES", 0)
+    assert measure(tiny_base, tiny_children, cache=False) == together
+
+
 def adapters(tmp_path: Path, dtype: torch.dtype) -> tuple[Path, list[str], list[Path]]:
     """Return a base, references of adapters on it, and the same models as whole folders."""
     base = write_model(tmp_path / "base", tiny_tensors(0, dtype))

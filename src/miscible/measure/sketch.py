@@ -1,8 +1,9 @@
 """One pass over the tensors of N models: everything that metrics of weights read.
 
 For each tensor the base and all models are read once, then it is forgotten: what remains are N x N
-tables. Memory is bounded by one tensor times N (stored), or by a few chunks where it is larger than
-`HELD_BYTES`; such a tensor is read a second time.
+tables. Memory is bounded by `HELD_BYTES` of one tensor of all models as it is stored (a larger one
+is read twice, in pieces), `SQUARES_BYTES` of their squares, a piece of `CHUNK_BYTES` a model, and
+one matrix in float64 where it is wide or too large for the turns of all.
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
-from miscible.measure.changes import Change, Stored, not_finite, read_base, read_change
+from miscible.measure.changes import (
+    Change,
+    Stored,
+    chunks,
+    not_finite,
+    read_base,
+    read_change,
+)
 from miscible.measure.contract import Pair
-from miscible.measure.spectrum import Spectrum, chunks, decompose
+from miscible.measure.decompositions import Decompositions
+from miscible.measure.spectrum import Spectrum
 from miscible.measure.spectrum_cache import SpectrumCache
 from miscible.measure.subject import Subject, floating, subjects_of
-from miscible.measure.tables import SpectralTables, TensorTables, compare, inner_products
+from miscible.measure.tables import SpectralTables, TensorTables, compare
+from miscible.measure.tensor_pass import TensorPass
 from miscible.models.checkpoint import Checkpoint, unchanged
+from miscible.models.formats.safetensors import TensorInfo
 from miscible.progress import task
 
 HELD_BYTES = 1 << 28
-"""Of one tensor of all models, as it is stored; a larger one is read again where it is needed."""
+"""Of one tensor of all models, as it is stored; a larger one is never held, but read in pieces."""
 MOST_DISTANT = 1.0
 """Norm of a task vector relative to the base: where it is more, zeros are nearer to the base than
 the model is. Fine-tunes stay below 0.1 as a rule, models of unrelated training lie above 1."""
@@ -145,20 +156,19 @@ def _of_tensor(
     info = base.tensors[name]
     if not subjects or not info.size:
         return None
-    origin = read_base(base, name)
+    is_large = info.nbytes * (len(subjects) + 1) > HELD_BYTES
+    origin = read_base(base, name, held=not is_large)
+    spectral = Decompositions(origin, len(subjects), cache) if _is_wanted(info, parts) else None
     changes: list[Change] = []
-    spectra: list[Spectrum] = []
     read: list[Subject] = []
-    origin_digest = origin.digest() if cache is not None else ""
-    is_matrix = len(info.shape) == 2
-    large = info.nbytes * (len(subjects) + 1) > HELD_BYTES
     for subject in subjects:
         try:
             change = read_change(
-                subject.checkpoint, base, name, origin, of_base=subject.adapts_base
-            )
-            if is_matrix and "spectra" in parts:
-                spectra.append(_spectrum(change, cache, origin_digest))
+                subject.checkpoint, base, name, origin, of_base=subject.adapts_base,
+                held=not is_large,
+            )  # fmt: skip
+            if spectral is not None:
+                spectral.begin(change)
         except FloatingPointError:
             _refuse_not_finite(base, name, origin)
             subject.fail(not_finite(name))
@@ -166,28 +176,34 @@ def _of_tensor(
         except (MiscibleError, MemoryError) as error:
             subject.fail(_sentence(error))
             continue
-        if large:
-            change.let_go()
         changes.append(change)
         read.append(subject)
     if not changes:
         return None
-    gram, base_square, signs = inner_products(changes, signs="signs" in parts)
-    if not math.isfinite(base_square) or not np.isfinite(np.diagonal(gram)).all():
+    turns = TensorPass(changes)
+    turns.first_turn(signs="signs" in parts, tall=spectral.tall if spectral else ())
+    found = None if spectral is None else spectral.end(turns)
+    if not math.isfinite(turns.base_square) or not np.isfinite(np.diagonal(turns.gram)).all():
         _refuse_not_finite(base, name, origin)
-        for subject, square in zip(read, np.diagonal(gram), strict=True):
+        for subject, square in zip(read, np.diagonal(turns.gram), strict=True):
             if not math.isfinite(square):
                 subject.fail(not_finite(name))
+    for row, why in turns.broken.items():
+        read[row].fail(_sentence(why))
     number = {id(subject): row for row, subject in enumerate(read)}
     return TensorTables(
         name,
         info.shape,
         tuple(number.get(id(subject)) for subject in everyone),
-        gram,
-        base_square,
-        signs,
-        _compared(spectra, changes, origin, base_square) if spectra else None,
+        turns.gram,
+        turns.base_square,
+        turns.signs,
+        None if found is None else _compared(found, changes, origin, turns.base_square),
     )
+
+
+def _is_wanted(info: TensorInfo, parts: frozenset[str]) -> bool:
+    return len(info.shape) == 2 and "spectra" in parts
 
 
 def _refuse_not_finite(base: Checkpoint, name: str, origin: Stored) -> None:
@@ -206,17 +222,6 @@ def _compared(
         math.sqrt(base_square / (origin.rows * origin.width)),
         [change.rounding for change in changes],
     )
-
-
-def _spectrum(change: Change, cache: SpectrumCache | None, origin_digest: str) -> Spectrum:
-    if cache is None or change.is_zero or change.low_rank is not None:
-        return decompose(change)
-    key = cache.key(origin_digest, change.digest())
-    held = cache.load(key, (change.base.rows, change.base.width))
-    if held is None:
-        held = decompose(change)
-        cache.keep(key, held)
-    return held
 
 
 def _sentence(error: Exception) -> str:

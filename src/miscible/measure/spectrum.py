@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from miscible.measure.changes import Change
+from miscible.measure.changes import Change, chunks
 
 if TYPE_CHECKING:
     from miscible.models.delta import LowRank
@@ -28,8 +28,6 @@ VALUES = 100
 """Singular values compared (2601.22285)."""
 STEPWISE = 64
 """Smallest side from which LAPACK's steps are taken one by one."""
-CHUNK_BYTES = 1 << 22
-"""Of the float64 numbers that are worked on at a time: about what a cache holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +60,7 @@ def decompose(change: Change) -> Spectrum:
     """
     rows, width = change.base.rows, change.base.width
     if change.is_zero or not min(rows, width):
-        return _nothing(rows, width)
+        return nothing(rows, width)
     if change.low_rank is not None and change.low_rank.a.shape[0] < min(rows, width):
         return _of_factors(change.low_rank)
     if rows < width:
@@ -73,7 +71,7 @@ def decompose(change: Change) -> Spectrum:
 def _of_wide(matrix: Array) -> Spectrum:
     values, top, bottom = ends(matrix @ matrix.T)
     if not len(top):
-        return _nothing(*matrix.shape)
+        return nothing(*matrix.shape)
     return Spectrum(
         _rank(values),
         values[:VALUES],
@@ -85,20 +83,60 @@ def _of_wide(matrix: Array) -> Spectrum:
 
 
 def _of_tall(change: Change) -> Spectrum:
-    # By rows, so that an embedding is never held whole in float64.
-    rows, width = change.base.rows, change.base.width
-    square = np.zeros((width, width))
-    for first, last in chunks(rows, width):
-        piece = change.rows(first, last)
-        square += piece.T @ piece
-    values, top, bottom = ends(square)
-    if not len(top):
-        return _nothing(rows, width)
-    left = [top @ change.rows(first, last).T for first, last in chunks(rows, width)]
-    return Spectrum(
-        _rank(values), values[:VALUES], values[::-1][: VECTORS + 1].copy(),
-        _orthonormal(np.concatenate(left, axis=1)), top, bottom,
-    )  # fmt: skip
+    ranges = chunks(change.base.rows, change.base.width)
+    tall = TallSpectrum(change.base.rows, change.base.width)
+    for first, last in ranges:  # an embedding is never held whole in float64
+        tall.add(change.rows(first, last))
+    tall.turn()
+    for first, last in ranges:
+        tall.project(first, last, change.rows(first, last))
+    return tall.spectrum()
+
+
+class TallSpectrum:
+    """The decomposition of a matrix that has more rows than columns, given by rows, twice.
+
+    Args:
+        rows, width: of the matrix.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.rows, self.width = rows, width
+        self._square: Array | None = np.zeros((width, width), order="F")
+        self._left = np.empty((0, 0))
+        self._values = self._top = self._bottom = np.empty((0, width))
+
+    def add(self, piece: Array) -> None:
+        """Take in rows of the matrix, in the first turn."""
+        from scipy.linalg import blas
+
+        # In place, and one half of it: the square is larger than a piece.
+        blas.dsyrk(1.0, piece.T, beta=1.0, c=self._square, lower=1, overwrite_c=1)
+
+    def turn(self) -> None:
+        """End the first turn.
+
+        Raises:
+            FloatingPointError: if the matrix holds NaN or infinity.
+        """
+        assert self._square is not None
+        self._values, self._top, self._bottom = ends(self._square.T)
+        self._square = None
+        self._left = np.empty((self.rows, len(self._top)))
+
+    def project(self, first: int, last: int, piece: Array) -> None:
+        """Take in rows [first, last), in the second turn."""
+        np.matmul(piece, self._top.T, out=self._left[first:last])
+
+    def spectrum(self) -> Spectrum:
+        """Return the decomposition."""
+        if not len(self._top):
+            return nothing(self.rows, self.width)
+        return Spectrum(
+            _rank(self._values), self._values[:VALUES],
+            self._values[::-1][: VECTORS + 1].copy(), _orthonormal(self._left.T),
+            self._top, self._bottom,
+        )  # fmt: skip
 
 
 def _of_factors(held: LowRank) -> Spectrum:
@@ -108,7 +146,7 @@ def _of_factors(held: LowRank) -> Spectrum:
     rows, width = held.shape
     rank = int((values > values[0] * _tolerance(min(rows, width))).sum()) if len(values) else 0
     if not rank:
-        return _nothing(rows, width)
+        return nothing(rows, width)
     kept = min(VECTORS, rank)
     outputs, inputs = (left @ inner_left[:, :kept]).T, (right @ inner_right[:kept].T).T
     if held.transposed:
@@ -119,8 +157,17 @@ def _of_factors(held: LowRank) -> Spectrum:
     )  # fmt: skip
 
 
+def nothing(rows: int, width: int) -> Spectrum:
+    """Return the decomposition of a matrix of zeros."""
+    count = min(rows, width, VALUES)
+    return Spectrum(
+        0, np.zeros(count), np.zeros(min(rows, width, VECTORS + 1)), np.empty((0, rows)),
+        np.empty((0, width)), np.empty((0, width)),
+    )  # fmt: skip
+
+
 def ends(square: Array) -> tuple[Array, Array, Array]:
-    """Decompose a Gram matrix.
+    """Decompose a Gram matrix, of which only the upper half is read.
 
     Returns:
         All square roots of its eigenvalues, descending, zeros below the resolution; the
@@ -145,7 +192,7 @@ def _eigenvectors(square: Array, count: int) -> tuple[Array, Array, Array]:
     found = _stepwise(square, count) if len(square) >= STEPWISE else None
     if found is not None:
         return found
-    values, vectors = np.linalg.eigh(square)
+    values, vectors = np.linalg.eigh(square, UPLO="U")
     return values[::-1], vectors.T[::-1][:count], vectors.T[:count]
 
 
@@ -176,12 +223,6 @@ def _stepwise(square: Array, count: int) -> tuple[Array, Array, Array] | None:
     return values[::-1], found[:count], found[count:]
 
 
-def chunks(rows: int, width: int, copies: int = 1) -> list[tuple[int, int]]:
-    """Return ranges of rows whose float64 numbers, *copies* times, keep within `CHUNK_BYTES`."""
-    step = max(1, CHUNK_BYTES // (8 * max(width, 1) * copies))
-    return [(first, min(first + step, rows)) for first in range(0, rows, step)]
-
-
 def _orthonormal(vectors: Array) -> Array:
     # Rows that point in the right directions, of lengths sigma; QR takes off what rounding left.
     if not len(vectors):
@@ -197,11 +238,3 @@ def _rank(values: Array) -> int:
 
 def _tolerance(size: int) -> float:
     return math.sqrt(size * np.finfo(np.float64).eps)
-
-
-def _nothing(rows: int, width: int) -> Spectrum:
-    count = min(rows, width, VALUES)
-    return Spectrum(
-        0, np.zeros(count), np.zeros(min(rows, width, VECTORS + 1)), np.empty((0, rows)),
-        np.empty((0, width)), np.empty((0, width)),
-    )  # fmt: skip

@@ -19,7 +19,7 @@ from miscible.keys import content_key
 from miscible.measure.spectrum import VALUES, VECTORS, Spectrum
 from miscible.models.cache import cache_root
 
-VERSION = 1
+VERSION = 2
 """Changes when a decomposition is computed otherwise."""
 _DIGEST_BYTES = 32
 

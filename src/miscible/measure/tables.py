@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from miscible.measure.changes import Change, Stored
 from miscible.measure.contract import Gram, Overlap, Signs, Spectra, TensorPair
-from miscible.measure.factor_gram import factor_gram
-from miscible.measure.spectrum import VECTORS, Spectrum, chunks
+from miscible.measure.spectrum import VECTORS, Spectrum
 
 Array = npt.NDArray[np.float64]
 
@@ -104,46 +102,6 @@ class TensorTables:
         """Return the squared norm of a model's difference, 0 if it lacks the tensor."""
         row = self.rows[model]
         return 0.0 if row is None else float(self.gram[row, row])
-
-
-def inner_products(
-    changes: Sequence[Change], *, signs: bool
-) -> tuple[Array, float, SignTables | None]:
-    """Return the Gram of N differences, the base's squared norm, and how signs agree.
-
-    One matrix product a chunk of the stacked differences; a few chunks are held at a time. Where
-    all differences are low-rank their factors do, but for signs.
-    """
-    base, count = changes[0].base, len(changes)
-    from_factors = None if signs else factor_gram(changes)
-    if from_factors is not None:
-        return from_factors, _square(base), None
-    gram, mass = np.zeros((count, count)), np.zeros((count, count))
-    both, agreeing, base_square = np.zeros_like(gram), np.zeros_like(gram), 0.0
-    for first, last in chunks(base.rows, base.width, max(1, count // 4)):
-        origin = base.read(first, last)
-        base_square += float(np.vdot(origin, origin))
-        stacked = np.empty((count, origin.size))
-        for row, change in zip(stacked, changes, strict=True):
-            row[:] = change.rows(first, last, origin).reshape(-1)
-        gram += stacked @ stacked.T
-        if signs:
-            # Sums of ones are exact in float32 up to 2^24 of them.
-            for begin in range(0, stacked.shape[1], 1 << 24):
-                sign = np.sign(stacked[:, begin : begin + (1 << 24)]).astype(np.float32)
-                agreeing += sign @ sign.T
-                np.abs(sign, out=sign)
-                both += sign @ sign.T
-            np.abs(stacked, out=stacked)
-            mass += stacked @ stacked.T
-    if not signs:
-        return gram, base_square, None
-    return gram, base_square, SignTables(both, (both - agreeing) / 2, mass)
-
-
-def _square(base: Stored) -> float:
-    pieces = (base.read(first, last) for first, last in chunks(base.rows, base.width))
-    return sum(float(np.vdot(piece, piece)) for piece in pieces)
 
 
 def compare(

@@ -131,11 +131,12 @@ def read_rows(path: Path, extent: Extent, first: int, last: int) -> torch.Tensor
         return torch.empty(shape, dtype=dtype)
     try:
         with path.open("rb", buffering=0) as file:
-            held = bytearray(os.pread(file.fileno(), (last - first) * width,
-                                      extent.offset + first * width))  # fmt: skip
+            file.seek(extent.offset + first * width)
+            held = bytearray((last - first) * width)
+            filled = file.readinto(held)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if len(held) < (last - first) * width:
+    if filled < len(held):
         raise _damaged(str(path), "ends inside a tensor")
     return torch.frombuffer(held, dtype=dtype).reshape(shape)
 
