@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from miscible.cli.measure_tables import print_measurement, short_names
+from miscible.cli.calibration import (
+    COLUMN,
+    DATA,
+    DEVICE,
+    DTYPE,
+    LAYER,
+    LENGTH,
+    SAMPLES,
+    asked_otherwise,
+    calibration_of,
+)
+from miscible.cli.measure_tables import print_measurement
 from miscible.cli.output import FORMAT, Format, print_json, progress, say, write_json
 from miscible.errors import MiscibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from miscible.measure.calibrate import Calibration
 
 
@@ -36,24 +45,17 @@ def measure(
         "left out, those of weights, and with --calibration of activations and gradients too.",
     ),
     by: By | None = typer.Option(None, help="Also measure each layer or role of the models."),
-    calibration: list[str] = typer.Option(
-        [],
-        help="Run the models over this: built-in (text), a .txt or .jsonl file, hub:NAME; of image "
-        "classifiers a folder of classes, a .safetensors or .npz file. MODEL=DATA: that model's "
-        "own. Repeat it.",
-    ),
-    samples: int | None = typer.Option(
-        None, min=1, help="Sequences or images of each set; 64 if it has as many."
-    ),
-    length: int | None = typer.Option(None, min=2, help="Tokens of a sequence; 128."),
-    column: str = typer.Option("text", help="Key or column that holds the text."),
-    layer: int = typer.Option(-1, help="Whose hidden states are compared; -1 is the last."),
+    calibration: list[str] = DATA,
+    samples: int | None = SAMPLES,
+    length: int | None = LENGTH,
+    column: str = COLUMN,
+    layer: int = LAYER,
     folds: int = typer.Option(
         1, min=1, help="Cut the data into so many parts, and tell how values depend on the draw."
     ),
     seed: int = typer.Option(0, help="Seed of the draw of calibration data."),
-    dtype: str = typer.Option("float32", help="In which models are run: float32, bfloat16, ..."),
-    device: str = typer.Option("cpu", help="On which models are run: cpu, cuda or mps."),
+    dtype: str = DTYPE,
+    device: str = DEVICE,
     compat: bool = typer.Option(
         False, help="Count matrices that no model changes as the code of 2601.22285 does."
     ),
@@ -67,18 +69,15 @@ def measure(
     Exit code 0: all was measured; 1: a model could not be measured or run; 2: bad input.
     """
     from miscible.measure.api import measure as measure_models
-    from miscible.measure.calibrate import Calibration
 
     asked: dict[str, object] = {
         "samples": samples, "length": length, "column": column, "layer": layer, "folds": folds,
         "seed": seed, "dtype": dtype, "device": device,
     }  # fmt: skip
     run: Calibration | None = None
-    if calibration:
-        run = _calibration(calibration, models, asked)
-    elif metrics is not None:
-        run = Calibration(**asked)  # type: ignore[arg-type]
-    elif any(getattr(Calibration(), name) != value for name, value in asked.items()):
+    if calibration or metrics is not None:
+        run = calibration_of(calibration, models, asked)
+    elif asked_otherwise(asked):
         raise MiscibleError(
             "no model is run, so that options of runs say nothing.",
             fix="Add '--calibration built-in', or name metrics that need runs.",
@@ -102,28 +101,3 @@ def measure(
             say(f"Report: {report}")
     if found.run_failures or any(model.status != "ok" for model in found.models):
         raise typer.Exit(1)
-
-
-def _calibration(
-    given: Sequence[str], models: Sequence[str], asked: dict[str, object]
-) -> Calibration:
-    from miscible.measure.calibrate import Calibration
-
-    of_name = {short: name for name, short in short_names(models).items()}
-    of_name |= {name: name for name in models}
-    own: dict[str, str] = {}
-    shared: list[str] = []
-    for each in given:
-        name, mark, source = each.partition("=")
-        if mark and name in of_name:
-            if of_name[name] in own:
-                raise MiscibleError(f"calibration data of {name!r} were given twice.")
-            own[of_name[name]] = source
-        else:
-            shared.append(each)
-    if len(shared) > 1:
-        raise MiscibleError(
-            f"models share one set of calibration data; {len(shared)} were given.",
-            fix="Write MODEL=DATA for data of one model: " + ", ".join(of_name) + ".",
-        )
-    return Calibration(shared[0] if shared else None, own, **asked)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from miscible.cli.calibration import COLUMN, DATA, DEVICE, DTYPE, LAYER, LENGTH, SAMPLES, run_as
 from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say, write_json
 from miscible.errors import MiscibleError
 
@@ -35,9 +36,14 @@ def predict(
     method: list[str] = typer.Option([], help="Only this merging method; repeat it."),
     level: float | None = typer.Option(None, help="Level of intervals; the predictor's, 0.8."),
     together: int | None = typer.Option(None, help="Also rank merges of so many models."),
-    calibration: str | None = typer.Option(
-        None, help="Data over which models are run, where the predictor reads activations."
-    ),
+    calibration: list[str] = DATA,
+    samples: int | None = SAMPLES,
+    length: int | None = LENGTH,
+    column: str = COLUMN,
+    layer: int = LAYER,
+    seed: int = typer.Option(0, help="Seed of the draw of calibration data."),
+    dtype: str = DTYPE,
+    device: str = DEVICE,
     format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
 ) -> None:
@@ -53,10 +59,15 @@ def predict(
             "the models' base is not given.",
             fix="Add '--base MODEL', or '--measured FILE' for metrics measured before.",
         )
+    given = named_models(models or [])
+    run = run_as(
+        calibration, list(given), measured, samples=samples, length=length, column=column,
+        layer=layer, seed=seed, dtype=dtype, device=device,
+    )  # fmt: skip
     with progress(format):
         found = forecast(
-            predictor, base, named_models(models or []), measured=measured, scalars=scalars,
-            methods=method or None, level=level, together=together, calibration=calibration,
+            predictor, base, given, measured=measured, scalars=scalars,
+            methods=method or None, level=level, together=together, calibration=run,
         )  # fmt: skip
     if output is not None:
         write_json(output, found.as_dict())
@@ -100,6 +111,8 @@ def print_forecasts(found: Forecasts) -> None:
         say(f"  {whose}{more}: {reason}")
     for name, why in found.excluded:
         say(f"{name}: {why}", failed=True)
+    for note in found.notes:
+        say(f"Note: {note}")
     for rule, number in found.counts.items():
         say(f"{rule}: {number}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from miscible.cli.calibration import COLUMN, DATA, DEVICE, DTYPE, LAYER, LENGTH, SAMPLES, run_as
 from miscible.cli.output import FORMAT, Format, print_json, print_table, progress, say, write_json
 from miscible.cli.predict import named_models
 from miscible.errors import MiscibleError
@@ -69,10 +70,14 @@ def suggest(
     drop: list[str] = typer.Option(
         [], help="Without a file: a metric or scalar not to use; repeat it."
     ),
-    calibration: str | None = typer.Option(
-        None, help="Data over which models are run, where the predictor reads activations."
-    ),
-    seed: int = typer.Option(0, min=0, help="Without a file: seed of whatever is drawn."),
+    calibration: list[str] = DATA,
+    samples: int | None = SAMPLES,
+    length: int | None = LENGTH,
+    column: str = COLUMN,
+    layer: int = LAYER,
+    dtype: str = DTYPE,
+    device: str = DEVICE,
+    seed: int = typer.Option(0, min=0, help="Seed of whatever is drawn."),
     format: Format = FORMAT,
     output: Path | None = typer.Option(None, help="Also write the result to this JSON file."),
 ) -> None:
@@ -86,8 +91,8 @@ def suggest(
     """
     with progress(format):
         if predictor is not None:
-            given = {"--predictor": learner, "--target": target, "--drop": drop, "--seed": seed}
-            _refuse(given, "the predictor file says it already")
+            idle = {"--predictor": learner, "--target": target, "--drop": drop}
+            _refuse(idle, "the predictor file says it already")
             if metrics is None and base is None:
                 raise MiscibleError(
                     "the models' base is not given.",
@@ -95,15 +100,22 @@ def suggest(
                 )
             from miscible.predict.forecasting.advice import suggest_by
 
+            given = named_models(models or [])
+            run = run_as(
+                calibration, list(given), metrics, samples=samples, length=length, column=column,
+                layer=layer, seed=seed, dtype=dtype, device=device,
+            )  # fmt: skip
             found = suggest_by(
-                predictor, base, named_models(models or []), budget=budget, aim=objective.value,
+                predictor, base, given, budget=budget, aim=objective.value,
                 outcomes=outcomes, above=above, measured=metrics, scalars=scalars,
-                methods=method or None, level=level, calibration=calibration,
+                methods=method or None, level=level, calibration=run,
             )  # fmt: skip
             by = str(predictor)
         else:
-            given = {"--base": base, "--calibration": calibration}
-            _refuse(given, "without a predictor file no model is measured")
+            _refuse(
+                {"--base": base, "--calibration": calibration},
+                "without a predictor file no model is measured",
+            )
             by = learner or "lasso"
             found = _by_tables(
                 metrics, outcomes, scalars, by, budget=budget, aim=objective.value,
@@ -177,5 +189,7 @@ def _print(found: Suggestions) -> None:
         say(f"{number} not considered, {why}")
     for name, why in found.excluded:
         say(f"{name}: {why}", failed=True)
+    for note in found.notes:
+        say(f"Note: {note}")
     for rule, number in found.counts.items():
         say(f"{rule}: {number}")

@@ -77,12 +77,14 @@ class Prepared:
     Attributes:
         calibration: what was asked for.
         pieces, owners: the data, and the model whose own each is.
+        sets: key of the set of which each is a piece.
         load: makes the model in memory through which they flow.
     """
 
     calibration: Calibration
     pieces: Sequence[Data]
     owners: Sequence[str]
+    sets: Sequence[str]
     load: Callable[[Mapping[str, Checkpoint]], Runner[Any]]
 
     def run(
@@ -135,15 +137,15 @@ class Prepared:
 
     def note(self) -> CalibrationNote:
         """Return what the data are, for results."""
-        sets: dict[tuple[str, str], list[Data]] = defaultdict(list)
-        for piece, owner in zip(self.pieces, self.owners, strict=True):
-            sets[piece.name, owner].append(piece)
+        sets: dict[tuple[str, str, str], list[Data]] = defaultdict(list)
+        for piece, owner, key in zip(self.pieces, self.owners, self.sets, strict=True):
+            sets[piece.name, owner, key].append(piece)
         data = [
             DataNote(
-                name, owner, content_key(pieces=[piece.key for piece in held]),
+                name, owner, content_key(pieces=[key]),
                 sum(len(piece) for piece in held), sum(piece.tokens for piece in held),
             )
-            for (name, owner), held in sets.items()
+            for (name, owner, key), held in sets.items()
         ]  # fmt: skip
         asked = self.calibration
         key = content_key(sets=[(each.owner, each.key) for each in data])
@@ -228,6 +230,7 @@ def _of_text(
     length = asked.length or min(LENGTH, _context(base))
     pieces: list[Data] = []
     owners: list[str] = []
+    sets: list[str] = []
     for owner, source in sources:
         if isinstance(source, str | Path):
             text = calibration_text(source, key=asked.column)
@@ -241,13 +244,14 @@ def _of_text(
         )  # fmt: skip
         pieces += held.split(asked.folds, asked.seed)
         owners += [owner] * asked.folds
+        sets += [held.key] * asked.folds
 
     def load(models: Mapping[str, Checkpoint]) -> Runner[Any]:
         return LanguageModel.load(
             base, dtype=asked.dtype, device=asked.device, batch_size=asked.batch_size
         )
 
-    return Prepared(asked, pieces, owners, load)
+    return Prepared(asked, pieces, owners, sets, load)
 
 
 def _of_images(
@@ -261,6 +265,7 @@ def _of_images(
 
     pieces: list[Data] = []
     owners: list[str] = []
+    sets: list[str] = []
     for owner, source in sources:
         if isinstance(source, CalibrationText) or source == BUILT_IN:
             raise DatasetError(
@@ -277,13 +282,14 @@ def _of_images(
             )  # fmt: skip
         pieces += held.split(asked.folds, asked.seed)
         owners += [owner] * asked.folds
+        sets += [held.key] * asked.folds
 
     def load(sound: Mapping[str, Checkpoint]) -> Runner[Any]:
         return ImageClassifier(
             sound, dtype=asked.dtype, device=asked.device, batch_size=asked.batch_size or SAMPLES
         )
 
-    return Prepared(asked, pieces, owners, load)
+    return Prepared(asked, pieces, owners, sets, load)
 
 
 def _context(base: Checkpoint) -> int:

@@ -104,6 +104,7 @@ class Metric:
         paper: arXiv id, empty if it is ours.
         parts: what it reads of a tensor beyond its Gram: ``signs``, ``spectra``.
         by: the parts of a model of which it has values too.
+        version: of its definition, raised where the same models get other values.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Metric:
     paper: str
     parts: frozenset[str]
     by: frozenset[By]
+    version: int = 1
 
     def __call__(self, pair: Pair) -> Value:
         """Return the value of a pair: a finite number within the range, or why there is none."""
@@ -162,6 +164,7 @@ def metric(
     paper: str = "",
     parts: Sequence[str] = (),
     by: Sequence[By] | None = None,
+    version: int = 1,
 ) -> Callable[[Function], Function]:
     """Register a metric; see `Metric` for the arguments.
 
@@ -182,7 +185,7 @@ def metric(
             name,
             Metric(
                 name, function, summary, category, needs, low, high, symmetric, paper,
-                frozenset(parts), frozenset(_PARTS_OF[needs] if by is None else by),
+                frozenset(parts), frozenset(_PARTS_OF[needs] if by is None else by), version,
             ),
         )  # fmt: skip
         return function

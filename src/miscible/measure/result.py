@@ -105,6 +105,8 @@ class Measurement:
         calibration: over what models were run, None if they were not.
         run_failures: by model that could not be run, why; its values of weights are there.
         stability: how values depend on the draw of the data, where these were cut into folds.
+        compat: whether matrices that no model changes count, as in the code of 2601.22285.
+        parameters: number of the base's parameters.
     """
 
     base: str
@@ -115,6 +117,8 @@ class Measurement:
     calibration: CalibrationNote | None = None
     run_failures: Mapping[str, str] = field(default_factory=dict)
     stability: tuple[Spread, ...] = ()
+    compat: bool = False
+    parameters: int = 0
 
     def values(self, metric: str) -> list[Value]:
         """Return the values of one metric, in the order of `pairs`.
@@ -193,7 +197,10 @@ class Measurement:
         """Return it as plain data, ready for JSON: a value that is not there is None."""
         return {
             "base": self.base,
+            "parameters": self.parameters,
             "metrics": list(self.metrics),
+            "definitions": {name: METRICS.get(name).version for name in self.metrics},
+            "compat": self.compat,
             "models": [model.as_dict() for model in self.models],
             "pairs": [pair.as_dict() for pair in self.pairs],
             "calibration": None if self.calibration is None else self.calibration.as_dict(),

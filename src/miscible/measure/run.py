@@ -39,6 +39,8 @@ def evaluate(
         ran.note,
         dict(ran.failures),
         tuple(ran.stability),
+        sketch.compat,
+        sketch.parameters,
     )
 
 

@@ -92,7 +92,7 @@ def fit(
     methods: Sequence[str] | None = None,
     settings: Settings | None = None,
     digests: Mapping[str, str] | None = None,
-    measured: Mapping[str, str] | None = None,
+    measured: Mapping[str, Any] | None = None,
     ablate: Ablate = "nothing",
 ) -> Fit:
     """Validate and fit a predictor of each method.

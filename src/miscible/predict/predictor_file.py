@@ -76,7 +76,7 @@ class PredictorFile:
     level: float
     ranges: Mapping[str, tuple[float, float]]
     scalars: tuple[str, ...]
-    measured: Mapping[str, str]
+    measured: Mapping[str, Any]
     methods: Mapping[str, MethodPredictor]
     settings: Mapping[str, Any]
     exclusions: Mapping[str, int]

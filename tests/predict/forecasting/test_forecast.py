@@ -10,6 +10,7 @@ import pytest
 
 from miscible.errors import MiscibleError, UnknownNameError
 from miscible.predict.contract import make
+from miscible.predict.forecasting.comparable import Comparability
 from miscible.predict.forecasting.forecast import forecast_pairs
 from miscible.predict.forecasting.knowledge import MethodKnowledge, Validated, learn
 from miscible.predict.forecasting.together import forecast_together
@@ -86,10 +87,15 @@ def test_missing_metrics_are_named(known: dict[str, MethodKnowledge]) -> None:
 def test_metrics_that_were_measured_otherwise_are_refused(
     known: dict[str, MethodKnowledge],
 ) -> None:
-    why = {"beta": "other calibration data."}
-    (found, _) = forecast_pairs(known, new_pairs((0.5, 0.5, 0)), incomparable=why)
+    why = Comparability({"beta": "other calibration data."})
+    (found, _) = forecast_pairs(known, new_pairs((0.5, 0.5, 0)), comparability=why)
     assert found.reason.startswith("beta cannot be compared with the training pairs: other")
-    assert forecast_pairs(known, new_pairs((0.5, 0.5, 0)), incomparable={"gamma": "x"})[0].rank == 1
+    assert (
+        forecast_pairs(
+            known, new_pairs((0.5, 0.5, 0)), comparability=Comparability({"gamma": "x"})
+        )[0].rank
+        == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from miscible.predict.tables import outcomes_of
 
 if TYPE_CHECKING:
     from miscible.measure.api import AnyModel
+    from miscible.measure.calibrate import Calibration, Source
 
 NO_MATCH = (Rule.COMPARABLE, Rule.INSIDE)
 """A pair to which one of these applies is none that the predictor can be asked about. By the
@@ -57,7 +58,7 @@ def suggest_by(
     scalars: Path | None = None,
     methods: Sequence[str] | None = None,
     level: float | None = None,
-    calibration: Path | str | None = None,
+    calibration: Calibration | Source | None = None,
 ) -> Suggestions:
     """Propose merges by a predictor file; add their outcomes to *outcomes* and ask again.
 
@@ -98,7 +99,7 @@ def suggest_by(
     return Suggestions(
         aim, threshold, best, tuple(merges), sum(len(each.open) for each in held),
         _rule(aim, held, asked.predictor), learnt, asked.level, dict(left_out), asked.excluded,
-        asked.told(),
+        asked.told(), asked.comparability.notes,
     )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ class _Known:
         asked.counts["merges that were made in training"] += int((~there & trained).sum())
 
         def doubts_of(width: Floats) -> list[Abstention | None]:
-            return abstentions(known, pairs, width, asked.level, asked.incomparable)
+            return abstentions(known, pairs, width, asked.level, asked.comparability)
 
         sound = _sound(doubts_of(np.zeros(len(pairs))), NO_MATCH)
         news = np.flatnonzero(there & ~trained & sound)

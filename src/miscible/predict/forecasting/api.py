@@ -14,6 +14,7 @@ from miscible.predict.predictor_file import PredictorFile
 
 if TYPE_CHECKING:
     from miscible.measure.api import AnyModel
+    from miscible.measure.calibrate import Calibration, Source
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Forecasts:
         groups: of more than two models, if asked for.
         excluded: models that could not be measured, and why.
         counts: what rules of reading tables concerned.
+        notes: how metrics compare with those in training, see `Comparability`.
     """
 
     objective: str
@@ -36,6 +38,7 @@ class Forecasts:
     groups: tuple[GroupPrediction, ...] = ()
     excluded: tuple[tuple[str, str], ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data; numbers of what is abstained from are NaN."""
@@ -46,8 +49,11 @@ class Forecasts:
             "predictions": [each.as_dict() for each in self.predictions],
             "together": [group.as_dict() for group in self.groups],
             "excluded": [{"model": name, "reason": why} for name, why in self.excluded],
-            "abstention_rules": [str(rule) for rule in Rule],
+            "abstained": {
+                str(rule): sum(each.rule is rule for each in self.predictions) for rule in Rule
+            },
             "counts": dict(self.counts),
+            "notes": list(self.notes),
         }
 
 
@@ -61,7 +67,7 @@ def forecast(
     methods: Sequence[str] | None = None,
     level: float | None = None,
     together: int | None = None,
-    calibration: Path | str | None = None,
+    calibration: Calibration | Source | None = None,
 ) -> Forecasts:
     """Say how merges of models would score, best first, or abstain with the reason.
 
@@ -77,7 +83,8 @@ def forecast(
         methods: some of the predictor's methods; all if None.
         level: of intervals; the predictor's if None.
         together: also rank merges of so many models.
-        calibration: data over which models are run; see `miscible.measure.api.measure`.
+        calibration: data over which models are run, or how in full; see
+            `miscible.measure.api.measure`.
 
     Raises:
         UnknownNameError: for a method that the predictor does not know, with a suggestion.
@@ -89,10 +96,10 @@ def forecast(
     )  # fmt: skip
     found = forecast_pairs(
         asked.known, asked.pairs, methods=asked.methods, level=asked.level,
-        incomparable=asked.incomparable,
+        comparability=asked.comparability,
     )  # fmt: skip
     groups = forecast_together(found, together) if together is not None else []
     return Forecasts(
         asked.predictor.objective, asked.predictor.target, asked.level, tuple(found),
-        tuple(groups), asked.excluded, asked.told(),
+        tuple(groups), asked.excluded, asked.told(), asked.comparability.notes,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from miscible.errors import MiscibleError
 from miscible.predict.forecasting.candidates import candidates, to_measure
-from miscible.predict.forecasting.comparable import incomparable
+from miscible.predict.forecasting.comparable import Comparability, compare
 from miscible.predict.forecasting.forecast import checked, chosen
 from miscible.predict.forecasting.knowledge import MethodKnowledge, of_file
 from miscible.predict.pairs import Pairs
@@ -20,6 +20,7 @@ from miscible.predict.predictor_file import PredictorFile, read_predictor
 
 if TYPE_CHECKING:
     from miscible.measure.api import AnyModel
+    from miscible.measure.calibrate import Calibration, Source
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Asked:
         methods: that are asked about.
         level: of intervals.
         pairs: of models that could be measured.
-        incomparable: by metric, why its values are no match for those in training.
+        comparability: with the measurement of the training pairs.
         excluded: models that could not be measured, and why.
         counts: what rules of reading tables concerned.
     """
@@ -42,7 +43,7 @@ class Asked:
     methods: Sequence[str]
     level: float
     pairs: Pairs
-    incomparable: Mapping[str, str]
+    comparability: Comparability
     excluded: tuple[tuple[str, str], ...]
     counts: Counter[str]
 
@@ -60,7 +61,7 @@ def ask(
     scalars: Path | None = None,
     methods: Sequence[str] | None = None,
     level: float | None = None,
-    calibration: Path | str | None = None,
+    calibration: Calibration | Source | None = None,
 ) -> Asked:
     """Measure models, or read what was measured; see `miscible.predict.forecasting.api.forecast`.
 
@@ -83,11 +84,13 @@ def ask(
     counts: Counter[str] = Counter()
     pairs = candidates(measured, scalars, counts)
     excluded = _excluded(measured)
+    unread = set(pairs.metric_names) - set(held.ranges)
+    counts["metrics that the predictor does not read (not used)"] += len(unread)
     broken = {name for name, _ in excluded}
     sound = [row for row, pair in enumerate(pairs.names()) if not broken & set(pair)]
     return Asked(
         held, known, asked, at, pairs.take(np.array(sound, dtype=np.int64)),
-        incomparable(held.measured, measured), tuple(excluded), counts,
+        compare(held.measured, measured), tuple(excluded), counts,
     )  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def _measure(
     base: AnyModel | None,
     models: Sequence[AnyModel] | Mapping[str, AnyModel],
     read: Sequence[str],
-    calibration: Path | str | None,
+    calibration: Calibration | Source | None,
 ) -> dict[str, Any]:
     from miscible.measure.api import measure
 
@@ -110,8 +113,7 @@ def _measure(
             + (f": {', '.join(unknown)}." if unknown else "."),
             fix="Give metrics that were measured before.",
         )
-    given: Any = {} if calibration is None else {"calibration": calibration}
-    return measure(base, models, metrics=metrics, **given).as_dict()
+    return measure(base, models, metrics=metrics, calibration=calibration).as_dict()
 
 
 def _excluded(measured: Path | Mapping[str, Any]) -> list[tuple[str, str]]:

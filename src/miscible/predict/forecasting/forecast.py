@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from miscible.errors import MiscibleError, UnknownNameError, did_you_mean
+from miscible.predict.forecasting.comparable import Comparability
 from miscible.predict.forecasting.domain import MARGIN
 from miscible.predict.forecasting.knowledge import MethodKnowledge
 from miscible.predict.pairs import Floats, Pairs
@@ -21,6 +22,7 @@ from miscible.predict.validation.calibration import LEVEL
 
 TOLD = 3
 """Features that a reason names at most."""
+ALIKE = Comparability()
 
 
 class Rule(StrEnum):
@@ -48,7 +50,7 @@ class Prediction:
     Attributes:
         a, b: its models.
         method: its merging method.
-        status: ``ok``, or ``abstained`` for the `reason`; all numbers are then NaN.
+        status: ``ok``, or ``abstained`` for the `reason`, by the `rule`; all numbers are then NaN.
         mean, low, high: expected outcome and the interval that holds it with probability `level`.
         sd: of the predictive distribution.
         directed: expected score on the task of each model, where the predictor tells these.
@@ -67,6 +69,7 @@ class Prediction:
     level: float = LEVEL
     directed: Mapping[str, float] | None = None
     rank: int | None = None
+    rule: Rule | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -84,7 +87,7 @@ def forecast_pairs(
     *,
     methods: Sequence[str] | None = None,
     level: float = LEVEL,
-    incomparable: Mapping[str, str] | None = None,
+    comparability: Comparability = ALIKE,
 ) -> list[Prediction]:
     """Forecast all pairs by all methods: ranked ones first, then those abstained from.
 
@@ -93,7 +96,7 @@ def forecast_pairs(
         pairs: that were measured.
         methods: some of them; all if None.
         level: probability that an interval holds an outcome.
-        incomparable: by metric, why its values are no match for those of the training pairs.
+        comparability: of the pairs' metrics with those of the training pairs.
 
     Raises:
         UnknownNameError: for a method that the predictor does not know, with a suggestion.
@@ -101,7 +104,7 @@ def forecast_pairs(
     """
     found: list[Prediction] = []
     for method in chosen(known, methods):
-        found += _by_method(known[method], pairs, method, checked(level), incomparable or {})
+        found += _by_method(known[method], pairs, method, checked(level), comparability)
     return ranked(found)
 
 
@@ -142,15 +145,17 @@ def _by_method(
     pairs: Pairs,
     method: str,
     level: float,
-    incomparable: Mapping[str, str],
+    comparability: Comparability,
 ) -> list[Prediction]:
     forecast = known.forecast(pairs)
     low, high = known.interval(forecast, level)
-    doubts = abstentions(known, pairs, high - low, level, incomparable)
+    doubts = abstentions(known, pairs, high - low, level, comparability)
     found: list[Prediction] = []
     for row, ((a, b), doubt) in enumerate(zip(pairs.names(), doubts, strict=True)):
         if doubt is not None:
-            found.append(Prediction(a, b, method, "abstained", doubt.reason, level=level))
+            found.append(
+                Prediction(a, b, method, "abstained", doubt.reason, level=level, rule=doubt.rule)
+            )
             continue
         directed = None
         if forecast.directed is not None and np.isfinite(forecast.directed[row]).all():
@@ -169,7 +174,7 @@ def abstentions(
     pairs: Pairs,
     width: Floats,
     level: float,
-    incomparable: Mapping[str, str],
+    comparability: Comparability,
 ) -> list[Abstention | None]:
     """Return why there is no forecast of each pair, None where there is one.
 
@@ -178,15 +183,15 @@ def abstentions(
     """
     domain, spread = known.domain, known.spread(level)
     missing, outside, unseen = domain.missing(pairs), domain.outside(pairs), known.unseen(pairs)
-    other = {name: why for name, why in incomparable.items() if _reads(domain.metrics, name)}
     found: list[Abstention | None] = []
-    for row in range(len(pairs)):
+    for row, names in enumerate(pairs.names()):
+        doubts = comparability.doubts(*names).items()
+        other = next((each for each in doubts if _reads(domain.metrics, each[0])), None)
         skill = known.validated.get(max(int(unseen[row]), 1))
         rule, reason = None, ""
-        if other:
-            name, why = next(iter(other.items()))
+        if other is not None:
             rule = Rule.COMPARABLE
-            reason = f"{name} cannot be compared with the training pairs: {why}"
+            reason = f"{other[0]} cannot be compared with the training pairs: {other[1]}"
         elif missing[row]:
             rule = Rule.COMPARABLE
             reason = f"{_listed(missing[row])} missing, which the predictor reads."

@@ -62,6 +62,7 @@ class Suggestions:
         left_out: by reason, how many others were not considered.
         excluded: models that could not be measured, and why.
         counts: what rules of reading tables concerned.
+        notes: how metrics compare with those in training, see `Comparability`.
     """
 
     aim: Aim
@@ -75,6 +76,7 @@ class Suggestions:
     left_out: Mapping[str, int] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -84,7 +86,7 @@ class Suggestions:
             "suggestions": [merge.as_dict() for merge in self.merges], "open": self.open,
             "left_out": dict(self.left_out),
             "excluded": [{"model": name, "reason": why} for name, why in self.excluded],
-            "counts": dict(self.counts),
+            "counts": dict(self.counts), "notes": list(self.notes),
         }  # fmt: skip
 
 
