@@ -125,6 +125,15 @@ def test_few_relabellings_are_beaten_by_beating_all_of_them() -> None:
     assert not Validated("both", skill=0.2, r=0.6).doubt
 
 
+def test_a_null_that_knows_the_partners_is_no_reproach_to_one_that_ranks_as_well() -> None:
+    held = Validated("one new", skill=0.9, r=0.97, null=0.97, p=0.3, number=199)
+    assert held.doubt
+    assert not replace(held, partners=0.96).doubt
+    assert replace(held, partners=0.98).doubt
+    assert not replace(held, partners=0.98, high=0.99).doubt
+    assert replace(held, partners=0.96, skill=-0.1).doubt
+
+
 def test_an_interval_as_wide_as_all_outcomes_says_nothing(
     known: dict[str, MethodKnowledge],
 ) -> None:

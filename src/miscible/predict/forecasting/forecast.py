@@ -31,7 +31,7 @@ class Rule(StrEnum):
     COMPARABLE = "a metric or scalar that the predictor reads is missing, or was measured otherwise"
     INSIDE = f"one lies beyond the training values by more than {MARGIN:.0%} of their range"
     SKILL = "on held-out tasks the predictor did no better than the training mean, or than its null"
-    """Held out as they are new in the pair: one of its two models, or both."""
+    """Held out as they are new in the pair: one of its two models, or both. See `Validated`."""
     KNOWLEDGE = "the interval is no narrower than that of the training outcomes"
     """The one that holds as many of these: no more is known of this pair than of any other."""
 

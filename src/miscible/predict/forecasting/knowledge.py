@@ -35,6 +35,9 @@ class Validated:
         r, null: correlation with the outcomes, and its mean where tasks were relabelled.
         p: share of relabellings that reach r, NaN without any.
         number: of relabellings.
+        high: upper end of the interval of r over tasks, NaN if there is none.
+        partners: the correlation of the mean of the partner's other merges, NaN where models were
+            held out so that no partner is known.
     """
 
     what: str
@@ -43,20 +46,24 @@ class Validated:
     null: float = math.nan
     p: float = math.nan
     number: int = 0
+    high: float = math.nan
+    partners: float = math.nan
 
     @property
     def doubt(self) -> str:
         """Why its ranks are not to be trusted, empty if they are.
 
         Skill is above 0, and r beyond the null: at p <= 0.05, or above all of it where there are
-        too few relabellings for such a p.
+        too few relabellings for such a p. What is known of the partners is in the null too: a
+        predictor whose interval reaches to what these alone come to need not be beyond it.
         """
+        ranks = self.r >= self.partners or self.high >= self.partners
         if self.skill <= 0:
             return (
                 f"with {self.what} the predictor does no better than the training mean "
                 f"(skill {self.skill:.2f}): ranks are not trustworthy."
             )
-        if self.p > max(SIGNIFICANT, 1 / (1 + self.number)):
+        if self.p > max(SIGNIFICANT, 1 / (1 + self.number)) and not ranks:
             return (
                 f"with {self.what} the predictor does no better than where tasks are relabelled "
                 f"(r {self.r:.2f}, null {self.null:.2f}, p {self.p:.2f}): ranks are not "
@@ -149,9 +156,12 @@ def validated(held: Mapping[str, Any]) -> dict[int, Validated]:
     number = int(null.get("number") or 0)
     found: dict[int, Validated] = {}
     if loto := held.get("loto"):
+        _, high = map(_number, (held.get("intervals") or {}).get("loto_r") or (None, None))
+        partners = (held.get("baselines") or {}).get("partners_mean") or {}
         found[1] = Validated(
             "one of the two models new", _number(loto.get("skill")), _number(loto.get("r_mean")),
             _number(null.get("loto_r_mean")), _number(null.get("p")), number,
+            high, _number(partners.get("loto_r")),
         )  # fmt: skip
     if lkto := held.get("lkto"):
         found[2] = Validated(
