@@ -104,9 +104,11 @@ def floor(base: Path, models: list[Path]) -> dict[str, object]:
     files = [safe_open(p / "model.safetensors", framework="pt") for p in (base, *models)]
     for name in files[0].keys():  # noqa: SIM118
         start = time.process_time()
-        origin, *held = (file.get_tensor(name).to(torch.float64).numpy() for file in files)
-        differences = np.stack([(tensor - origin).reshape(-1) for tensor in held])
-        del held
+        origin = files[0].get_tensor(name).to(torch.float64).numpy()
+        differences = np.empty((len(models), origin.size))
+        for row, file in zip(differences, files[1:], strict=True):
+            tensor = file.get_tensor(name).to(torch.float64).numpy()
+            np.subtract(tensor, origin, out=row.reshape(origin.shape))
         read = time.process_time()
         differences @ differences.T
         multiplied = time.process_time()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from miscible.errors import CheckpointError
 from miscible.models.adapters import AdaptedCheckpoint
+from miscible.models.finite import all_finite
 from miscible.models.formats.safetensors import Extent, read_rows
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def not_finite(name: str) -> str:
 
 
 def _finite(tensor: torch.Tensor, model: Checkpoint, name: str) -> torch.Tensor:
-    if not tensor.isfinite().all():
+    if not all_finite(tensor):
         raise CheckpointError(not_finite(name), where=model.name)
     return tensor
 

@@ -26,6 +26,7 @@ from miscible.errors import CheckpointError, DatasetError, IncompatibleModelsErr
 from miscible.keys import content_key
 from miscible.measure.passes import Batch
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.finite import all_finite
 from miscible.models.live import parse_device, parse_dtype
 from miscible.models.quiet import quiet_transformers
 
@@ -221,7 +222,7 @@ class ImageClassifier:
         tensors: dict[str, torch.Tensor] = {}
         for name, info in checkpoint.tensors.items():
             tensors[name] = checkpoint.read(name, self._dtype if info.floating else None)
-            if info.floating and not tensors[name].isfinite().all():
+            if info.floating and not all_finite(tensors[name]):
                 raise MiscibleError(f"tensor {name!r} is not finite.", where=checkpoint.name)
         # A config from a stranger can make transformers fail in any way at all.
         try:

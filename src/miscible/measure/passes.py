@@ -14,6 +14,7 @@ import torch
 from miscible.errors import IncompatibleModelsError, MiscibleError
 from miscible.measure.hidden_states import StateTaps
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.finite import all_finite
 
 Batch: TypeAlias = Mapping[str, torch.Tensor]
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -208,7 +209,7 @@ def _no_input() -> torch.Tensor:
 
 
 def _checked(gradient: torch.Tensor, name: str) -> npt.NDArray[np.floating]:
-    if not gradient.isfinite().all():
+    if not all_finite(gradient):
         raise MiscibleError(f"its gradient with respect to {name} is not finite.")
     wide = gradient if gradient.element_size() >= 4 else gradient.float()
     found: npt.NDArray[np.floating] = wide.detach().cpu().numpy()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from miscible.errors import IncompatibleModelsError, MiscibleError, did_you_mean
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.finite import all_finite
 from miscible.models.formats.safetensors import FLOATING, SAFETENSORS_NAMES, TensorInfo
 from miscible.models.state_dict import tied_to
 from miscible.progress import task
@@ -115,7 +116,7 @@ def _check_tied(
 
 
 def _check_finite(checkpoint: Checkpoint, name: str, tensor: torch.Tensor) -> None:
-    if SAFETENSORS_NAMES[_kind(tensor)] in FLOATING and not tensor.isfinite().all():
+    if not all_finite(tensor):
         raise MiscibleError(
             f"tensor {name!r} is not finite in {_kind(tensor)}.",
             where=checkpoint.name,

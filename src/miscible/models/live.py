@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
 from miscible.models.checkpoint import Checkpoint
+from miscible.models.finite import all_finite
 from miscible.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class LiveModel:
                 if not target.numel():
                     continue
                 tensor = checkpoint.read(name, target.dtype)
-                if not tensor.isfinite().all():
+                if not all_finite(tensor):
                     raise _not_finite(checkpoint, name, target.dtype)
                 twin = filled.setdefault(target.data_ptr(), name)
                 if twin == name:
