@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(MiscibleError, match="predictor"):
         read_predictor(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"methods": {}}, "no method"),
+        ({"level": None}, "it lacks something"),
+        ({"objective": "lassi"}, r"tampered\.json: .*Did you mean 'lasso'"),
+        ({"quantiles": []}, "quantiles"),
+        ({"validation": {"loto": [1]}}, "validation"),
+        ({"fitted": {}}, "'names'"),
+    ],
+)
+def test_what_was_signed_again_is_still_checked(
+    path: Path, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    held = json.loads(path.read_text())
+    for key, value in change.items():
+        (held if key in held else held["methods"]["mean"])[key] = value
+    del held["sha256"]
+    text = json.dumps(held, sort_keys=True, separators=(",", ":"))
+    tampered = tmp_path / "tampered.json"
+    signed = {**held, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    tampered.write_text(json.dumps(signed))
+    with pytest.raises(MiscibleError, match=says):
+        read_predictor(tampered)
 
 
 def test_the_card_has_a_null_and_baselines_beside_every_score(fitted: Fit) -> None:

@@ -170,6 +170,9 @@ def test_names_are_suggested(files: dict[str, Path]) -> None:
         ("left,right,x\na,b,1\n", "task_a and task_b"),
         ("task_a,task_b\na,b\n", "no column of numbers"),
         ('task_a,task_b,x\n"a,b,1\n', "valid CSV"),
+        ("task_a;task_b;x\na;b;0,5\n", "'0,5', which is no number. Write a decimal point"),
+        ("task_a,task_b,method\na,b,ties\na,b,dare\n", "no column of numbers"),
+        ("task_a,task_b,method,x\na,b,ties,1\na,b,dare,2\n", "Is it a table of outcomes"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -177,6 +180,28 @@ def test_bad_tables_are_refused(tmp_path: Path, text: str, says: str) -> None:
     path.write_text(text)
     with pytest.raises(MiscibleError, match=says):
         read_tables(path)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_semicolons_tabs_and_a_byte_order_mark_are_read(files: dict[str, Path], mark: str) -> None:
+    plain = read_tables(files["metrics"], files["outcomes"])
+    for path in files.values():
+        path.write_text("\ufeff" + path.read_text().replace(",", mark), encoding="utf-8")
+    found = read_tables(files["metrics"], files["outcomes"], files["models"])
+    assert np.array_equal(found.pairs.metrics, plain.pairs.metrics)
+    assert np.array_equal(found.examples("ties").mean, plain.examples("ties").mean)
+
+
+def test_overflown_numbers_are_missing_cells(files: dict[str, Path]) -> None:
+    files["metrics"].write_text(METRICS.replace("0.25", "1e39").replace("0.125", "-inf"))
+    table = read_tables(files["metrics"])
+    assert table.counts["missing cells of metrics (taken for the training mean)"] == 2
+
+
+def test_why_no_merge_has_a_score_is_said(files: dict[str, Path]) -> None:
+    files["outcomes"].write_text(OUTCOMES.replace("a__b,a,b,dare", "a__b,a,B,dare"))
+    with pytest.raises(MiscibleError, match=r"\(not used\): 1\. Merge .* alike in both tables"):
+        read_tables(files["metrics"], files["outcomes"]).examples("dare")
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from miscible.predict.pairs import Floats
 
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "inf", "-inf", "+inf"})
 """What a cell without a number may say, in any case. Infinities count as missing."""
+LARGEST = 3.4e38
+"""A number beyond what float32 holds is one that has overflown: missing too."""
+DELIMITERS = (",", ";", "\t")
+"""Of CSV. The first line tells which: where it has no comma it may be another one."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Cells:
         Raises:
             DatasetError: if it is neither a number nor missing.
         """
+        what = "Leave the cell empty if there is no value."
         text = self.columns[column][row]
         if text.lower() in MISSING:
             return math.nan
@@ -57,9 +64,9 @@ class Cells:
             raise DatasetError(
                 f"the column {column!r} has {text!r}, which is no number.",
                 where=self.where(row),
-                fix="Leave the cell empty if there is no value.",
+                fix="Write a decimal point." if DECIMAL_COMMA.fullmatch(text) else what,
             ) from None
-        return value if math.isfinite(value) else math.nan
+        return value if abs(value) <= LARGEST else math.nan
 
     def numbers(self, column: str) -> list[float]:
         """Return a column as numbers; see `number`."""
@@ -68,11 +75,15 @@ class Cells:
     def is_text(self, column: str) -> bool:
         """Whether a column has something in it, and nowhere a number."""
         cells = [cell for cell in self.columns[column] if cell.lower() not in MISSING]
-        return bool(cells) and not any(_numeric(cell) for cell in cells)
+        return bool(cells) and not any(
+            _numeric(cell) or DECIMAL_COMMA.fullmatch(cell) for cell in cells
+        )
 
 
 def read_cells(path: Path) -> Cells:
     """Read a CSV file (first line: names of columns) or a Parquet file (by its ending).
+
+    Columns of CSV are parted by commas, or by semicolons or tabs.
 
     Raises:
         DatasetError: if it cannot be read, has no rows, two columns of one name, or a row of
@@ -83,33 +94,41 @@ def read_cells(path: Path) -> Cells:
     try:
         text = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetError("the file is not UTF-8 text.", where=str(path)) from error
+        raise DatasetError(
+            "the file is not UTF-8 text.", where=str(path), fix="Save it as CSV in UTF-8."
+        ) from error
     if "\0" in text:
         raise DatasetError("the file is not text.", where=str(path), fix="Give CSV or Parquet.")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names: list[str] | None = None
+    names, rows, places = _parsed(str(path), text, DELIMITERS[0])
+    other = next((mark for mark in DELIMITERS[1:] if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        names, rows, places = _parsed(str(path), text, other)
+    wrong = next((n for n, row in enumerate(rows) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise DatasetError(
+            f"the row has {len(rows[wrong])} cells and the first line {len(names)}.",
+            where=f"{path}, {places[wrong]}",
+            fix="Give every row a cell for each column, empty where there is no value.",
+        )
+    return _checked(str(path), names, rows, places)
+
+
+def _parsed(source: str, text: str, delimiter: str) -> tuple[list[str], list[list[str]], list[str]]:
+    """Return the cells of the first line, of the others, and where these stand."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     places: list[str] = []
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if names is None:
-                names = cells
-                continue
-            if len(cells) != len(names):
-                raise DatasetError(
-                    f"the row has {len(cells)} cells and the first line {len(names)}.",
-                    where=f"{path}, line {reader.line_num}",
-                )
-            rows.append(cells)
-            places.append(f"line {reader.line_num}")
+            if any(cells):
+                rows.append(cells)
+                places.append(f"line {reader.line_num}")
     except csv.Error as error:
         raise DatasetError(
-            f"it is not valid CSV: {error}.", where=f"{path}, line {reader.line_num}"
+            f"it is not valid CSV: {error}.", where=f"{source}, line {reader.line_num}"
         ) from error
-    return _checked(str(path), names or [], rows, places)
+    return (rows[0] if rows else []), rows[1:], places[1:]
 
 
 def _read_parquet(path: Path) -> Cells:
@@ -121,7 +140,9 @@ def _read_parquet(path: Path) -> Cells:
     except FileNotFoundError as error:
         raise DatasetError("there is no such file.", where=str(path)) from error
     except (OSError, pa.ArrowException) as error:
-        raise DatasetError("it is not a readable Parquet file.", where=str(path)) from error
+        raise DatasetError(
+            "it is not a readable Parquet file.", where=str(path), fix="Write it again, or as CSV."
+        ) from error
     columns = [[_text(cell) for cell in column.to_pylist()] for column in table.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     places = [f"row {number + 1}" for number in range(len(rows))]
@@ -131,9 +152,15 @@ def _read_parquet(path: Path) -> Cells:
 def _checked(source: str, names: list[str], rows: list[list[str]], places: list[str]) -> Cells:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise DatasetError(f"two columns are named {twice!r}.", where=source)
+        raise DatasetError(
+            f"two columns are named {twice!r}.", where=source, fix="Rename or drop one of them."
+        )
     if not rows:
-        raise DatasetError("the table has no rows.", where=source)
+        raise DatasetError(
+            "the table has no rows.",
+            where=source,
+            fix="Give a line of column names, and below it a row a pair or model.",
+        )
     columns = {name: [row[n] for row in rows] for n, name in enumerate(names)}
     return Cells(source, columns, places)
 

@@ -71,5 +71,8 @@ def training_features(train: Examples) -> tuple[tuple[str, ...], Floats]:
     if len(train) < 2:
         raise MiscibleError(f"a predictor cannot learn from {len(train)} merged pairs.")
     if not names:
-        raise MiscibleError("a linear predictor needs metrics.", fix="Give a table of metrics.")
+        raise MiscibleError(
+            "a linear predictor needs metrics, and none is left.",
+            fix="Give metrics or scalars that differ between pairs.",
+        )
     return names, feature_matrix(train.pairs, names)

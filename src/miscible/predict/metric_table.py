@@ -17,6 +17,7 @@ from miscible.predict.cells import Cells, read_cells, same
 NOT_METRICS = frozenset({"pair", "task_a", "task_b", "model_a", "model_b", "a", "b"})
 NAMES = (("task_a", "task_b"), ("model_a", "model_b"), ("a", "b"))
 """Columns that may name the two models of a pair."""
+REMEASURE = "Write it with 'miscible measure ... --output FILE'."
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,15 @@ def pair_of(cells: Cells, row: int) -> tuple[str, str]:
             fix=f"It has: {', '.join(cells.columns)}.",
         )
     if not a or not b:
-        raise DatasetError("the row does not name two models.", where=cells.where(row))
+        raise DatasetError(
+            "the row does not name two models.",
+            where=cells.where(row),
+            fix="Give task_a and task_b, or pair as A__B.",
+        )
     if a == b:
-        raise DatasetError(f"{a!r} is paired with itself.", where=cells.where(row))
+        raise DatasetError(
+            f"{a!r} is paired with itself.", where=cells.where(row), fix="Leave the row out."
+        )
     return a, b
 
 
@@ -75,7 +82,11 @@ def read_metrics(path: Path, counts: Counter[str]) -> MetricRows:
     plain = [c for c in columns if not (c.endswith(("_a", "_b")) and c[:-2] in directed)]
     names = [*plain, *(f"{stem}{kind}" for stem in directed for kind in ("_mean", "_gap"))]
     if not names:
-        raise MiscibleError("the table has no column of numbers.", where=cells.source)
+        raise MiscibleError(
+            "the table has no column of numbers.",
+            where=cells.source,
+            fix=f"Give one a metric. It has: {', '.join(cells.columns)}.",
+        )
     found: dict[tuple[str, str], list[float]] = {}
     place: dict[tuple[str, str], int] = {}
     for row in range(len(cells)):
@@ -93,7 +104,9 @@ def read_metrics(path: Path, counts: Counter[str]) -> MetricRows:
                 f"the pair {a} and {b} stands twice, with other metrics in "
                 f"{cells.places[place[pair]]}.",
                 where=cells.where(row),
-                fix="Keep one of the rows.",
+                fix="Is it a table of outcomes? It has a column 'method'."
+                if "method" in cells.columns
+                else "Keep one of the rows.",
             )
     return MetricRows(names, found)
 
@@ -102,7 +115,7 @@ def _read_measurement(path: Path, counts: Counter[str]) -> MetricRows:
     try:
         held = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
-        raise DatasetError("it is not JSON.", where=str(path)) from error
+        raise DatasetError("it is not JSON.", where=str(path), fix=REMEASURE) from error
     return measured_rows(held, str(path), counts)
 
 
@@ -124,7 +137,7 @@ def measured_rows(held: Mapping[str, Any], source: str, counts: Counter[str]) ->
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
-            "it is not what 'miscible measure --format json' prints.", where=source
+            "it is not what 'miscible measure --format json' prints.", where=source, fix=REMEASURE
         ) from error
     directed = {name for _, _, _, reverse in pairs for name in reverse}
     plain = [name for name in names if name not in directed]
@@ -136,7 +149,7 @@ def measured_rows(held: Mapping[str, Any], source: str, counts: Counter[str]) ->
             values += _both(_measured(metrics, name, source), _measured(reverse, name, source))
         found[(a, b) if a < b else (b, a)] = values
     if not found:
-        raise DatasetError("it has no pairs.", where=source)
+        raise DatasetError("it has no pairs.", where=source, fix="Measure two models or more.")
     failed = sum(model.get("status") == "failed" for model in held.get("models", []))
     counts["models that could not be measured"] += failed
     return MetricRows([*plain, *(f"{n}{kind}" for n in both for kind in ("_mean", "_gap"))], found)
@@ -147,7 +160,9 @@ def _measured(values: Mapping[str, Any], name: str, source: str) -> float:
         value = values.get(name, {}).get("value")
         return math.nan if value is None else float(value)
     except (AttributeError, TypeError, ValueError) as error:
-        raise DatasetError(f"the metric {name!r} has no value.", where=source) from error
+        raise DatasetError(
+            f"the metric {name!r} has no value.", where=source, fix=REMEASURE
+        ) from error
 
 
 def _both(one: float, other: float) -> list[float]:

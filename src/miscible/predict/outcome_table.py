@@ -10,6 +10,7 @@ from pathlib import Path
 from miscible.errors import DatasetError, MiscibleError
 from miscible.predict.cells import Cells, read_cells, required, same
 from miscible.predict.metric_table import pair_of
+from miscible.predict.pairs import FAILED
 
 MEASURED = ("acc_a", "acc_b", "norm_acc_a", "norm_acc_b", "acc_mean", "norm_acc_mean")
 
@@ -60,7 +61,7 @@ def read_outcomes(path: Path, counts: Counter[str]) -> list[OutcomeRow]:
     place: dict[tuple[str, str, str], int] = {}
     for number in range(len(cells)):
         row = _row(cells, number)
-        counts["merges that failed (no outcome)"] += row.failed
+        counts[FAILED] += row.failed
         key = (row.a, row.b, row.method)
         held = found.get(key)
         if held is None or (held.failed and not row.failed):
@@ -81,7 +82,9 @@ def _row(cells: Cells, row: int) -> OutcomeRow:
     a, b = pair_of(cells, row)
     method = cells.columns["method"][row]
     if not method:
-        raise DatasetError("the row names no method.", where=cells.where(row))
+        raise DatasetError(
+            "the row names no method.", where=cells.where(row), fix="Give it, or drop the row."
+        )
     acc_a, acc_b, norm_a, norm_b, raw_mean, normalised_mean = (
         cells.number(name, row) if name in cells.columns else math.nan for name in MEASURED
     )

@@ -21,6 +21,10 @@ Target: TypeAlias = Literal["normalised", "raw"]
 """``raw``: the merge's score on the task of a parent. ``normalised``: that over the parent's own
 score. The outcome of a pair is the mean over the tasks of its two parents."""
 
+FAILED = "merges that failed (no outcome)"
+UNMATCHED = "outcomes of pairs without metrics (not used)"
+FIXES = {FAILED: "Merge these again.", UNMATCHED: "Name models alike in both tables."}
+"""What is to be done where nothing is left, by the words under which it is counted."""
 TARGETS: tuple[Target, ...] = ("normalised", "raw")
 
 
@@ -165,9 +169,13 @@ class PairTable:
         held = self.outcomes[method]
         rows = np.flatnonzero(np.isfinite(held.mean[target]))
         if not len(rows):
+            lost = [f"{rule}: {self.counts[rule]}" for rule in FIXES if self.counts.get(rule)]
+            fixes = [fix for rule, fix in FIXES.items() if self.counts.get(rule)]
             raise MiscibleError(
-                f"no merge by {method!r} has a {target} score.",
-                fix="Normalised scores need the columns norm_acc_a and norm_acc_b, or acc_a, acc_b "
-                "and a table of models with the column finetuned; raw ones need acc_a and acc_b.",
+                f"no merge by {method!r} has a {target} score{'; '.join(['', *lost])}.",
+                fix=" ".join(fixes)
+                or "Normalised scores need the columns norm_acc_a and "
+                "norm_acc_b, or acc_a, acc_b and a table of models with the column finetuned; raw "
+                "ones need acc_a and acc_b.",
             )
         return Examples(self.pairs.take(rows), held.directed[target][rows], held.mean[target][rows])

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from miscible import __version__
-from miscible.errors import DatasetError, MiscibleError
+from miscible.errors import DatasetError, MiscibleError, UnknownNameError
 from miscible.files import read_file
 from miscible.predict.contract import Fitted, make
 from miscible.predict.pairs import TARGETS, Target
 
 FORMAT, VERSION = "miscible predictor", 2
+MAKE = "Make one with 'miscible fit'."
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,11 @@ def read_predictor(path: Path) -> PredictorFile:
     try:
         held = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
-        raise DatasetError("it is not a predictor: no valid JSON.", where=str(path)) from error
-    if not isinstance(held, dict) or held.get("format") != FORMAT:
         raise DatasetError(
-            "it is not a predictor.", where=str(path), fix="Make one with 'miscible fit'."
-        )
+            "it is not a predictor: no valid JSON.", where=str(path), fix=MAKE
+        ) from error
+    if not isinstance(held, dict) or held.get("format") != FORMAT:
+        raise DatasetError("it is not a predictor.", where=str(path), fix=MAKE)
     if held.get("version") != VERSION:
         raise DatasetError(
             f"it is a predictor of format {held.get('version')!r}, from miscible "
@@ -168,20 +169,31 @@ def read_predictor(path: Path) -> PredictorFile:
         )
     try:
         return _restored(held)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"it lacks something: {error}.", where=str(path)) from error
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            error.what, where=str(path), fix=f"{error.fix} Install the package that has it."
+        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DatasetError(
+            f"it lacks something, or has something else in its place: {error}.",
+            where=str(path),
+            fix=MAKE,
+        ) from error
 
 
 def _restored(held: Mapping[str, Any]) -> PredictorFile:
     predictor = make(held["objective"])
     if held["target"] not in TARGETS:
         raise ValueError(f"target {held['target']!r}")
+    if not held["methods"]:
+        raise ValueError("no method")
     methods = {}
     for name, each in held["methods"].items():
         scales = [math.nan if s is None else float(s) for s in each["scales"]]
         shared = [float(value) for value in each["shared"]]
-        if len(scales) != 3 or len(shared) != 2:
-            raise ValueError("scales")
+        if len(scales) != 3 or len(shared) != 2 or len(each["quantiles"]) < 2:
+            raise ValueError("scales and quantiles")
+        _check_validation(each["validation"])
         methods[str(name)] = MethodPredictor(
             predictor.restore(each["fitted"]),
             tuple((str(a), str(b)) for a, b in each["merged"]),
@@ -196,6 +208,12 @@ def _restored(held: Mapping[str, Any]) -> PredictorFile:
         tuple(str(name) for name in held["scalars"]), dict(held["measured"]), methods,
         held["settings"], held["exclusions"], held["tables"],
     )  # fmt: skip
+
+
+def _check_validation(held: Mapping[str, Any]) -> None:
+    for name in ("loto", "lkto", "null", "intervals", "baselines"):
+        if not isinstance(held[name] or {}, Mapping):
+            raise TypeError(f"the validation's {name}")
 
 
 def finite(value: Any) -> Any:

@@ -16,7 +16,7 @@ from miscible.errors import MiscibleError, did_you_mean
 from miscible.predict.cells import read_cells
 from miscible.predict.metric_table import MetricRows, read_metrics
 from miscible.predict.outcome_table import OutcomeRow, read_outcomes
-from miscible.predict.pairs import TARGETS, Floats, Outcomes, Pairs, PairTable, Target
+from miscible.predict.pairs import TARGETS, UNMATCHED, Floats, Outcomes, Pairs, PairTable, Target
 
 RATIO = "zero_shot_ratio"
 """Scalar of a model: the base's score on its task over its own score."""
@@ -203,7 +203,7 @@ def outcomes_of(
         if row.failed:
             continue
         if (row.a, row.b) not in place:
-            counts["outcomes of pairs without metrics (not used)"] += 1
+            counts[UNMATCHED] += 1
             continue
         at = place[row.a, row.b]
         raw, normalised = row.raw, row.normalised

@@ -26,7 +26,7 @@ from miscible.predict.forecasting.suggestion import (
     Aim,
     Suggestion,
     Suggestions,
-    checked_budget,
+    check_aims,
     doubt_told,
     expected_improvement,
     gain_told,
@@ -75,7 +75,7 @@ def suggest_by(
         UnknownNameError: for a method that the predictor does not know, with a suggestion.
         MiscibleError: for what cannot be read, or if nothing is left to try.
     """
-    checked_budget(budget)
+    check_aims(budget, above)
     asked = ask(
         predictor, base, models, measured=measured, scalars=scalars, methods=methods, level=level,
         calibration=calibration,

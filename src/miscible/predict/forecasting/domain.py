@@ -42,7 +42,7 @@ class Excess:
         whose = f" of {self.model}" if self.model else ""
         return (
             f"{self.name}{whose} is {self.value:.4g}, {side} the {self.low:.4g} to "
-            f"{self.high:.4g} of the training data by {self.beyond:.1f} times their range"
+            f"{self.high:.4g} of the training data by {self.beyond:.2g} times their range"
         )
 
 

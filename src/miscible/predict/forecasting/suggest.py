@@ -19,7 +19,7 @@ from miscible.predict.forecasting.suggestion import (
     Aim,
     Suggestion,
     Suggestions,
-    checked_budget,
+    check_aims,
     doubt_told,
     expected_improvement,
     gain_told,
@@ -63,7 +63,7 @@ def suggest(
         UnknownNameError: for a method without outcomes, with a suggestion.
         MiscibleError: if nothing can be learnt or nothing is left to try.
     """
-    checked_budget(budget)
+    check_aims(budget, above)
     level = checked(LEVEL if level is None else level)
     left_out: dict[str, int] = {}
     held: dict[str, _Open] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,12 +99,16 @@ def expected_improvement(mean: Floats, sd: Floats, threshold: float) -> Floats:
     return np.where(np.isfinite(sd) & (sd > 0), spread, np.maximum(ahead, 0.0))
 
 
-def checked_budget(budget: int) -> None:
-    """Check a number of merges.
+def check_aims(budget: int, above: float | None) -> None:
+    """Check the number of merges that are wanted, and from where a gain is counted.
 
     Raises:
-        MiscibleError: if it is none.
+        MiscibleError: if the one is below 1 or the other no number.
     """
+    if above is not None and not math.isfinite(above):
+        raise MiscibleError(
+            f"a gain is counted from a finite number. Got {above}.", fix="Give the score to beat."
+        )
     if budget < 1:
         raise MiscibleError(f"a budget is at least one merge. Got {budget}.", fix="Give 1 or more.")
 

@@ -57,7 +57,7 @@ def leave_tasks_out(pairs: Pairs, k: int, draws: int, seed: int) -> list[Fold]:
     tasks = np.flatnonzero(pairs.seen())
     if k < FEWEST:
         raise MiscibleError(
-            f"lkto:{k} leaves {comb(k, 2)} pair a fold, within which nothing correlates.",
+            f"lkto:{k} leaves too few pairs a fold ({comb(k, 2)}): nothing correlates within it.",
             fix="Use lkto:4 or more.",
         )
     if len(tasks) - k < FEWEST:
