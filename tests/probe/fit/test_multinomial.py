@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from miscible.probe.fit.eigenbasis import eigenbasis
-from miscible.probe.fit.multinomial import Problems, Solution, initial, log_probabilities, solve
+from miscible.probe.fit.multinomial import (
+    Fits,
+    Problems,
+    Solution,
+    log_probabilities,
+    precision_for,
+)
 
 
 def problem(rows: int, width: int, classes: int, seed: int, noise: float = 1.0):
@@ -20,24 +28,32 @@ def problem(rows: int, width: int, classes: int, seed: int, noise: float = 1.0):
     return features, labels
 
 
+class Asked(NamedTuple):
+    problems: Problems
+    penalty: float
+    rows: torch.Tensor  # fitted ones, then others
+
+
 def problems(
     features: np.ndarray, labels: np.ndarray, classes: int, penalty: float, others: int = 0
-) -> Problems:
+) -> Asked:
     count = len(features) - others
-    basis = eigenbasis(features, np.arange(count), np.arange(count, len(features)))
-    layers = len(basis.rows)
+    precision = precision_for(count, features.shape[2], classes)
+    basis = eigenbasis(features, np.arange(count), np.arange(count, len(features)), precision)
+    layers = len(basis.training)
     marks = torch.from_numpy(labels[:count]).repeat(layers, 1)
-    strength = torch.full((layers,), penalty, dtype=torch.float64)
-    return Problems(basis.rows, basis.spectrum, torch.arange(layers), marks, classes, strength)
+    made = Problems(basis, torch.arange(layers), marks, classes)
+    return Asked(made, penalty, torch.cat([basis.training, basis.others], dim=1))
 
 
-def fit(asked: Problems, tolerance: float = 1e-4) -> Solution:
-    count = asked.labels.shape[1]
-    fitted = Problems(
-        asked.rows[:, :count], asked.spectrum, asked.layer, asked.labels, asked.classes,
-        asked.penalty,
-    )  # fmt: skip
-    return solve(fitted, initial(fitted), tolerance)
+def fit(asked: Asked, tolerance: float = 1e-4) -> Solution:
+    fits, layer = Fits(asked.problems), asked.problems.layer
+    penalty = torch.full((len(layer),), asked.penalty, dtype=torch.float64)
+    return fits.solve(layer, penalty, fits.initial(), tolerance)
+
+
+def scores_of(found: Solution, asked: Asked) -> torch.Tensor:
+    return log_probabilities(found.weights, asked.rows, asked.problems.layer)
 
 
 def reference(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
@@ -68,7 +84,7 @@ def test_optimum_equals_scikit_learn(rows, width, classes, noise, penalty) -> No
     asked = problems(features, labels, classes, penalty, others=20)
     found = fit(asked)
     assert (found.error <= 1e-4).all()
-    scores = log_probabilities(found.weights, asked).numpy()
+    scores = scores_of(found, asked).numpy()
     for layer in range(2):
         expected = reference(features[:, layer], labels[:rows], penalty).T
         difference = np.abs(scores[layer] - expected).max()
@@ -79,8 +95,8 @@ def test_rare_classes_equal_scikit_learn() -> None:
     features, labels = problem(150, 40, 6, 1)
     labels[labels == 5] = 0
     labels[7] = 5
-    found = fit(problems(features, labels, 6, 0.01))
-    scores = log_probabilities(found.weights, problems(features, labels, 6, 0.01)).numpy()
+    asked = problems(features, labels, 6, 0.01)
+    scores = scores_of(fit(asked), asked).numpy()
     expected = reference(features[:, 1], labels, 0.01).T
     assert np.abs(scores[1] - expected).max() <= 1e-4 * np.abs(expected).max()
 
@@ -101,8 +117,8 @@ def test_a_class_without_rows_has_no_probability_and_touches_nothing() -> None:
     features, labels = problem(60, 20, 3, 3)
     three = problems(features, labels, 3, 0.1)
     four = problems(features, labels + (labels == 2), 4, 0.1)
-    narrow = log_probabilities(fit(three).weights, three)
-    wide = log_probabilities(fit(four).weights, four)
+    narrow = scores_of(fit(three), three)
+    wide = scores_of(fit(four), four)
     assert torch.isneginf(wide[:, 2]).all()
     torch.testing.assert_close(wide[:, [0, 1, 3]], narrow, atol=1e-8, rtol=0)
 
@@ -110,7 +126,7 @@ def test_a_class_without_rows_has_no_probability_and_touches_nothing() -> None:
 def test_one_class_alone_is_certain() -> None:
     features, _ = problem(10, 4, 2, 4)
     asked = problems(features, np.full(10, 1), 3, 1.0)
-    scores = log_probabilities(fit(asked).weights, asked)
+    scores = scores_of(fit(asked), asked)
     assert (scores[:, 1] == 0).all()
     assert torch.isneginf(scores[:, [0, 2]]).all()
 
@@ -119,8 +135,8 @@ def test_a_layer_alone_is_solved_as_in_a_batch() -> None:
     features, labels = problem(80, 30, 4, 5)
     both, second = (problems(part, labels, 4, 0.01) for part in (features, features[:, 1:]))
     torch.testing.assert_close(
-        log_probabilities(fit(both).weights, both)[1:],
-        log_probabilities(fit(second).weights, second),
+        scores_of(fit(both), both)[1:],
+        scores_of(fit(second), second),
         atol=1e-8,
         rtol=0,
     )

@@ -20,12 +20,13 @@ import torch
 from miscible.errors import DatasetError
 from miscible.probe.fit.eigenbasis import check_finite, eigenbasis, layer_chunks
 from miscible.probe.fit.linear import PENALTIES
+from miscible.probe.fit.multinomial import precision_for
 from miscible.probe.fit.penalty_path import PenaltyPath
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Where blocks end, as fractions of all rows."""
 
-_WORKSPACES = 32
+_WORKSPACES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ def description_length(
         shape = (min(part.stop, layers) - part.start, columns)
         best = torch.zeros(math.prod(shape), dtype=torch.int64)
         for block, (start, stop) in enumerate(pairwise(stops)):
+            precision = precision_for(start, width, classes)
             basis = eigenbasis(
-                features[:, part], np.arange(start), np.arange(start, stop), exact=False
+                features[:, part], np.arange(start), np.arange(start, stop), precision
             )
             path = PenaltyPath(basis, marks[:, :stop], start, stop - start, classes, penalties)
             losses, _, weights = path.walk(best)

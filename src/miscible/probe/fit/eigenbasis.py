@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,55 @@ import torch
 from miscible.errors import DatasetError
 from miscible.probe.fit.shared_rows import CONSTANT
 
-_EMPTY = 1e-11
-"""A direction with less than this fraction of the largest variance is rounding noise of float64."""
+_EMPTY = {torch.float64: 1e-11, torch.float32: 1e-6}
+"""A direction with less than this fraction of the largest variance is rounding noise."""
 
 _CHUNK_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Scores and gradients of a layer in float64, where its eigenbasis is in float32.
+
+    Attributes:
+        rows: training rows in the basis; or, where there are fewer rows than features, their inner
+            products with one another, float32 [rows, directions or rows].
+        into: if they are inner products: times it they are the rows in the basis,
+            [rows, directions]. In float32 such rows have lengths that are wrong along directions
+            of small variance; the inner products are right.
+    """
+
+    rows: torch.Tensor
+    into: torch.Tensor | None = None
+
+    def scores(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scores of the rows, and what the weights multiply there.
+
+        Args:
+            weights: in the basis, float64 [classes, directions].
+        """
+        outer = weights if self.into is None else weights @ self.into.double().mT
+        return outer @ self._rows.mT, outer
+
+    def gradient(
+        self, residual: torch.Tensor, scores: torch.Tensor, outer: torch.Tensor, penalty: float
+    ) -> torch.Tensor:
+        """Return the gradient with respect to weights in the basis, [classes, directions].
+
+        Args:
+            residual: derivative of the loss by the scores, [classes, rows].
+            scores, outer: from `scores`.
+            penalty: on the weights.
+        """
+        slope = residual @ self._rows
+        if self.into is None:
+            return slope + penalty * outer
+        # With inner products the squared norm of the weights is outer . scores.
+        return (slope + penalty * scores) @ self.into.double()
+
+    @cached_property
+    def _rows(self) -> torch.Tensor:
+        return self.rows.double()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +75,19 @@ class Eigenbasis:
     """Rows of several layers, each layer in its own eigenbasis.
 
     Attributes:
-        rows: training rows first, then the others, float64 [layers, rows, directions + 1]. Over the
-            training rows each direction has mean 0 and the directions are orthogonal. The last
-            entry is 1, for the intercept.
-        spectrum: sum of squares of the training rows along each direction and the constant,
-            [layers, directions + 1]; that of the directions adds up to the number of training rows
-            at most, so that the root mean square norm of a training row is at most 1.
+        training: [layers, training rows, directions]. Each direction has mean 0 and the directions
+            are orthogonal.
+        others: rows that the basis was not made of, [layers, others, directions].
+        spectrum: sum of squares of the training rows along each direction, float64
+            [layers, directions]; it adds up to the number of training rows at most, so that the
+            root mean square norm of a training row is at most 1.
+        exact: of each layer.
     """
 
-    rows: torch.Tensor
+    training: torch.Tensor
+    others: torch.Tensor
     spectrum: torch.Tensor
+    exact: tuple[Exact, ...]
 
 
 def check_finite(features: npt.NDArray[np.float32]) -> None:
@@ -62,56 +111,66 @@ def eigenbasis(
     features: npt.NDArray[np.float32],
     train: npt.NDArray[np.int64],
     others: npt.NDArray[np.int64],
-    *,
-    exact: bool = True,
+    precision: torch.dtype = torch.float64,
 ) -> Eigenbasis:
     """Standardise on the training rows, divide by the root of the width, and rotate.
 
     Features that are constant over the training rows become 0. The eigendecomposition is of the
-    covariance or of the Gram matrix, whichever is smaller; all in float64.
+    covariance or of the inner products, whichever is smaller.
 
     Args:
         features: finite, [rows, layers, width].
         train, others: indices of rows.
-        exact: if unset, the eigenvectors of a covariance are computed in float32. The basis is
-            then orthonormal to rounding of float32, and rows are rotated into it in float64 all
-            the same: a fit in it is the same fit, but its directions are orthogonal over the
-            training rows only nearly.
+        precision: of the decomposition and of the rotated rows. In float32 the directions are
+            orthogonal to rounding only.
     """
     _, layers, width = features.shape
     count, size = len(train), min(len(train), width)
-    rows = torch.ones(layers, count + len(others), size + 1, dtype=torch.float64)
-    spectrum = torch.full((layers, size + 1), float(count), dtype=torch.float64)
+    training = torch.empty(layers, count, size, dtype=precision)
+    rest = torch.empty(layers, len(others), size, dtype=precision)
+    spectrum = torch.empty(layers, size, dtype=torch.float64)
+    exact = []
     for layer in range(layers):
-        training, rest = _standardise(features[:, layer], train, others)
-        dual = count <= width
-        moments = training @ training.mT if dual else training.mT @ training
-        if dual or exact:
-            values, vectors = torch.linalg.eigh(moments)
-        else:
-            values, vectors = (part.double() for part in torch.linalg.eigh(moments.float()))
-        values = torch.where(values > _EMPTY * values[-1], values, 0.0)
-        if dual:
+        rows, other = standardised(features[train, layer], features[others, layer], precision)
+        if count <= width:
+            products = rows @ rows.mT
+            values, vectors = _decomposed(products)
             root = values.sqrt()
-            rows[layer, :count, :-1] = vectors * root
-            vectors = vectors * torch.where(values > 0, 1 / root, 0.0)
-            rows[layer, count:, :-1] = (rest @ training.mT) @ vectors
+            torch.mul(vectors, root, out=training[layer])
+            vectors *= torch.where(values > 0, 1 / root, 0.0)
+            torch.mm(other @ rows.mT, vectors, out=rest[layer])
+            exact.append(Exact(products, vectors))
         else:
-            rows[layer, :count, :-1] = training @ vectors
-            rows[layer, count:, :-1] = rest @ vectors
-        spectrum[layer, :-1] = values
-    return Eigenbasis(rows, spectrum)
+            values, vectors = _decomposed(rows.mT @ rows)
+            torch.mm(rows, vectors, out=training[layer])
+            torch.mm(other, vectors, out=rest[layer])
+            exact.append(Exact(training[layer]))
+        spectrum[layer] = values
+    return Eigenbasis(training, rest, spectrum, tuple(exact))
 
 
-def _standardise(
-    states: npt.NDArray[np.float32], train: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+def _decomposed(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    values, vectors = torch.linalg.eigh(moments)
+    return torch.where(values > _EMPTY[moments.dtype] * values[-1], values, 0.0), vectors
+
+
+def standardised(
+    states: npt.NDArray[np.float32], others: npt.NDArray[np.float32], precision: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both kinds of rows with mean 0 and variance 1 / width over the training rows."""
-    training, rest = (torch.from_numpy(states[index]).double() for index in (train, others))
-    deviation, mean = torch.std_mean(training, dim=0, correction=0)
+    """Return rows with mean 0 and variance 1 / width over the first argument's rows.
+
+    Args:
+        states, others: finite, [rows, width].
+        precision: of the result.
+    """
+    training, rest = (torch.from_numpy(held).to(precision) for held in (states, others))
+    # Means need float64; what is subtracted may then be rounded, as an intercept makes up for it.
+    mean = training.mean(dim=0, dtype=torch.float64).to(precision)
+    centred = training - mean
+    deviation = centred.square().mean(dim=0).sqrt()
     constant = deviation <= CONSTANT * mean.abs()
     factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[1] ** 0.5
-    return training.sub_(mean).mul_(factor), rest.sub_(mean).mul_(factor)
+    return centred.mul_(factor), (rest - mean).mul_(factor)
 
 
 def layer_chunks(layers: int, bytes_of_a_layer: int) -> Iterator[slice]:

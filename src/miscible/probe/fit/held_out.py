@@ -14,15 +14,16 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.eigenbasis import check_finite, eigenbasis, layer_chunks
+from miscible.probe.fit.eigenbasis import check_finite, eigenbasis, layer_chunks, standardised
 from miscible.probe.fit.linear import PENALTIES
+from miscible.probe.fit.multinomial import precision_for
 from miscible.probe.fit.penalty_path import PenaltyPath
 from miscible.probe.fit.ridge import solve_ridge
 
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-_WORKSPACES = 24
+_WORKSPACES = 40
 """Copies of the weights that the path and its L-BFGS hold, in float32."""
 
 
@@ -98,12 +99,13 @@ def fit_classes(
         _WORKSPACES * size + 8 * len(train) + 4 * len(others)
     )
     grid = np.asarray(penalties)
+    precision = precision_for(len(train), features.shape[2], classes)
     for part in layer_chunks(layers, bytes_of_a_layer):
-        basis = eigenbasis(features[:, part], train, others, exact=False)
+        basis = eigenbasis(features[:, part], train, others, precision)
         path = PenaltyPath(basis, marks, len(train), len(dev), classes, penalties)
         found = path.choose(whole_grid)
-        shape = (len(basis.rows), columns)
-        logs = path.log_probabilities(found.weights, basis.rows[:, len(train) + len(dev) :])
+        shape = (len(basis.training), columns)
+        logs = path.log_probabilities(found.weights, basis.others[:, len(dev) :])
         scores[:, part] = logs.mT.reshape(*shape, len(test), classes).transpose(0, 1).numpy()
         chosen[:, part] = grid[found.penalty.view(shape).T.numpy()]
         converged[part] = found.converged.view(shape).all(dim=1).numpy()
@@ -135,18 +137,17 @@ def fit_values(
     columns, layers = len(values), features.shape[1]
     scores = np.empty((columns, layers, len(test)))
     chosen = np.empty((columns, layers))
+    strengths = torch.tensor(penalties).double()
     others = np.concatenate([dev, test])
-    bytes_of_a_layer = 8 * (len(train) + len(others)) * min(len(train), features.shape[2])
-    for part in layer_chunks(layers, 2 * bytes_of_a_layer):
-        basis = eigenbasis(features[:, part], train, others)
-        weights = solve_ridge(basis, targets[:, train], torch.tensor(penalties).double())
-        predicted = weights @ basis.rows[:, None, len(train) :].mT
+    for layer in range(layers):
+        rows, rest = standardised(features[train, layer], features[others, layer], torch.float64)
+        slopes, intercept = solve_ridge(rows, targets[:, train], strengths)
+        predicted = slopes @ rest.mT + intercept
         error = (predicted[..., : len(dev)] - targets[:, dev]).square().sum(dim=-1)
         # argmin keeps the first of equals, which is the strongest penalty.
-        best = error.argmin(dim=1)
-        where = best[:, None, :, None].expand(-1, 1, -1, len(test))
-        scores[:, part] = predicted[..., len(dev) :].gather(1, where)[:, 0].transpose(0, 1).numpy()
-        chosen[:, part] = np.asarray(penalties)[best.T.numpy()]
+        best = error.argmin(dim=0)
+        scores[:, layer] = predicted[best, torch.arange(columns), len(dev) :].numpy()
+        chosen[:, layer] = np.asarray(penalties)[best.numpy()]
     return HeldOut(scores, chosen, np.ones(layers, dtype=bool))
 
 

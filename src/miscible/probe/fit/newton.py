@@ -7,16 +7,11 @@ thousands.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from miscible.probe.fit.logistic import Design
 from miscible.probe.fit.logistic import Solution as Binary
 from miscible.probe.fit.logistic import solve as solve_binary
-
-if TYPE_CHECKING:
-    from miscible.probe.fit.multinomial import Problems
 
 LARGEST_BINARY = 256
 """Directions up to which a problem of two classes is solved here."""
@@ -30,57 +25,54 @@ _MAX_STEPS = 50
 _MAX_HALVINGS = 30
 
 
-def is_small(problems: Problems, counts: torch.Tensor) -> bool:
-    """Return whether Newton's method is the cheaper.
-
-    Args:
-        problems: to be solved.
-        counts: share of the training rows of each class, [problems, classes].
-    """
-    directions = problems.rows.shape[-1] - 1
-    if problems.classes == 2:
-        return directions <= LARGEST_BINARY and bool((counts > 0).all())
-    return directions * problems.classes <= LARGEST
+def is_small(directions: int, classes: int) -> bool:
+    """Return whether Newton's method is the cheaper for rows of so many directions."""
+    return directions <= LARGEST_BINARY if classes == 2 else directions * classes <= LARGEST
 
 
 def newton(
-    problems: Problems, start: torch.Tensor, counts: torch.Tensor, tolerance: float
+    rows: torch.Tensor,
+    labels: torch.Tensor,
+    penalty: torch.Tensor,
+    start: torch.Tensor,
+    counts: torch.Tensor,
+    tolerance: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve small problems.
 
     Args:
-        problems: what to solve.
+        rows: of each problem, float64 [problems, rows, directions].
+        labels: class of each row, int64 [problems, rows].
+        penalty: see `miscible.probe.fit.multinomial.Fits.solve`, [problems].
         start: weights to start from, [problems, classes, directions + 1].
-        counts: see `is_small`.
+        counts: share of the training rows of each class, [problems, classes].
         tolerance: largest bound on the error of the weights, in units of their norm.
 
     Returns:
-        weights in the dtype of *start*; the bound, [problems].
+        weights in float64; the bound, [problems].
     """
-    held = start.masked_fill((counts == 0).unsqueeze(-1), 0.0).double()
-    penalty = problems.penalty.double()
-    rows = problems.rows.double()[problems.layer]
-    if problems.classes == 2:
-        weights, error = _two(rows, problems.labels, penalty, held)
+    held = start.double().masked_fill((counts == 0).unsqueeze(-1), 0.0)
+    if start.shape[1] == 2:
+        weights, error = _two(rows, labels, penalty, held)
     else:
         absent = counts == 0
+        rows = torch.cat([rows, torch.ones_like(rows[..., :1])], dim=-1)
         penalty = penalty * torch.where((~absent).sum(dim=1) == 2, 2.0, 1.0)
-        weights, error = _many(rows, problems.labels, penalty, held, absent, tolerance)
-    return weights.to(start.dtype), error.to(problems.penalty.dtype)
+        weights, error = _many(rows, labels, penalty, held, absent, tolerance)
+    return weights, error
 
 
 def _two(
     rows: torch.Tensor, labels: torch.Tensor, penalty: torch.Tensor, held: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # A binary regression on the difference of the two weights, which are each other's negative.
-    features = rows[..., :-1]
     difference = held[:, 1] - held[:, 0]
-    scores = (features @ difference[:, :-1, None]).mT + difference[:, -1, None, None]
+    scores = (rows @ difference[:, :-1, None]).mT + difference[:, -1, None, None]
     first = Binary(
         difference[:, None, :-1], difference[:, -1:], scores,
         torch.zeros(len(rows), 1, dtype=torch.bool),
     )  # fmt: skip
-    design = Design(features, gram=False, weights=torch.ones_like(features[..., 0]))
+    design = Design(rows, gram=False, weights=torch.ones_like(rows[..., 0]))
     found = solve_binary(design, labels.double().unsqueeze(1), penalty.unsqueeze(1), first)
     half = torch.cat([found.coefficients[:, 0], found.intercept], dim=1) / 2
     error = torch.where(found.converged[:, 0], 0.0, torch.inf)
