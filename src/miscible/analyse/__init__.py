@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from miscible.analyse.collapse import collapsed_merges
 from miscible.analyse.competences import CompetenceScores, competence_scores
+from miscible.analyse.depth_distance import depth_distance
 from miscible.analyse.depth_maps import depth_maps
 from miscible.analyse.depth_profile import depth_profile
 from miscible.analyse.dose_response import dose_response
@@ -33,6 +34,7 @@ __all__ = [
     "benjamini_hochberg",
     "collapsed_merges",
     "competence_scores",
+    "depth_distance",
     "depth_maps",
     "depth_profile",
     "detectable_difference",

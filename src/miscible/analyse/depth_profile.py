@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,61 @@ class ProfileRow:
 COLUMNS = [field.name for field in fields(ProfileRow)]
 
 
+@dataclass(frozen=True)
+class FamilyCurves:
+    """Curves over the layers of a unit, averaged over its data sets, of each family of models.
+
+    Attributes:
+        unit, metric: what was probed; scores turned so that higher is better.
+        layers: their indices.
+        models: those of each family.
+        scores: float64 [families, layers].
+        resamples: scores in resamples of the items, the same for all families,
+            [resamples, families, layers].
+        baseline: score of the trivial predictor.
+    """
+
+    unit: str
+    metric: str
+    layers: tuple[int, ...]
+    models: Mapping[str, Sequence[str]]
+    scores: Floats
+    resamples: Floats
+    baseline: float
+
+
+def family_curves(
+    tables: StudyTables,
+    *,
+    unit: Unit = "phenomenon",
+    collapsed: Sequence[str] = (),
+    options: Resampling | None = None,
+) -> Iterator[FamilyCurves]:
+    """Yield the curves of each unit that was probed at several layers, the same for all models."""
+    options = options or Resampling()
+    families: dict[str, list[str]] = {}
+    for model in tables.models["model"]:
+        if model not in collapsed:
+            families.setdefault(tables.family[model], []).append(str(model))
+    inside = tables.scores[tables.scores["domain"] == "internals"]
+    trivial = inside.groupby(["dataset", "metric"])["baseline"].mean()
+    for name, held in layered_panels(tables, unit):
+        layers = tuple(layer for layer in held[0].layers if layer is not None)
+        if len(layers) < 2 or any(panel.layers != layers for panel in held):
+            continue
+        full = {
+            family: [model for model in models if all(_is_full(panel, model) for panel in held)]
+            for family, models in families.items()
+        }
+        sound = {family: models for family, models in full.items() if models}
+        if sound:
+            # (resamples + 1, families, layers): the first is the estimate.
+            curves = np.mean([_curves(panel, sound, options) for panel in held], axis=0)
+            base = float(np.mean([_baseline(trivial, panel) for panel in held]))
+            metric = held[0].cell.metric
+            yield FamilyCurves(name, metric, layers, sound, curves[0], curves[1:], base)
+
+
 def depth_profile(
     tables: StudyTables,
     *,
@@ -59,68 +114,34 @@ def depth_profile(
     options: Resampling | None = None,
 ) -> pd.DataFrame:
     """Return a `ProfileRow` for each family and unit that was probed at several layers."""
-    options = options or Resampling()
-    families: dict[str, list[str]] = {}
-    for model in tables.models["model"]:
-        if model not in collapsed:
-            families.setdefault(tables.family[model], []).append(str(model))
-    inside = tables.scores[tables.scores["domain"] == "internals"]
-    trivial = inside.groupby(["dataset", "metric"])["baseline"].mean()
-    rows = [
-        row
-        for name, held in layered_panels(tables, unit)
-        for row in _rows(name, held, families, trivial, options)
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    held = family_curves(tables, unit=unit, collapsed=collapsed, options=options)
+    return pd.DataFrame([row for curves in held for row in _rows(curves)], columns=COLUMNS)
 
 
-def _rows(
-    unit: str,
-    held: Sequence[Panel],
-    families: Mapping[str, Sequence[str]],
-    trivial: pd.Series,
-    options: Resampling,
-) -> list[ProfileRow]:
-    layers = held[0].layers
-    if len(layers) < 2 or any(panel.layers != layers for panel in held):
-        return []
-    sound = {
-        family: [model for model in models if all(_is_full(panel, model) for panel in held)]
-        for family, models in families.items()
-    }
-    sound = {family: models for family, models in sound.items() if models}
-    if not sound:
-        return []
-    # (resamples + 1, families, layers): the first is the estimate.
-    curves = np.mean([_curves(panel, sound, options) for panel in held], axis=0)
-    base = float(np.mean([_baseline(trivial, panel) for panel in held]))
-    index = np.asarray(layers, dtype=float)
-    found = []
-    for i, (family, models) in enumerate(sound.items()):
-        scores, draws = curves[0, i], curves[1:, i]
-        middle, best = centre(scores, draws, base), best_layer(scores, draws)
+def _rows(curves: FamilyCurves) -> Iterator[ProfileRow]:
+    index = np.asarray(curves.layers, dtype=float)
+    for number, (family, models) in enumerate(curves.models.items()):
+        scores, draws = curves.scores[number], curves.resamples[:, number]
+        middle, best = centre(scores, draws, curves.baseline), best_layer(scores, draws)
         low, high = middle.interval
         centres = np.interp([middle.layer, low, high], np.arange(len(index)), index)
         bests = np.full(3, np.nan)
         if best.layer is not None and best.low is not None and best.high is not None:
             might = (best.low, best.high, *best.rivals)
             bests = index[[best.layer, min(might), max(might)]]
-        found.append(
-            ProfileRow(
-                family=family,
-                unit=unit,
-                metric=held[0].cell.metric,
-                models=len(models),
-                centre=float(centres[0]),
-                centre_low=float(centres[1]),
-                centre_high=float(centres[2]),
-                best=float(bests[0]),
-                best_low=float(bests[1]),
-                best_high=float(bests[2]),
-                last=int(index[-1]),
-            )
+        yield ProfileRow(
+            family=family,
+            unit=curves.unit,
+            metric=curves.metric,
+            models=len(models),
+            centre=float(centres[0]),
+            centre_low=float(centres[1]),
+            centre_high=float(centres[2]),
+            best=float(bests[0]),
+            best_low=float(bests[1]),
+            best_high=float(bests[2]),
+            last=int(index[-1]),
         )
-    return found
 
 
 def _is_full(panel: Panel, model: str) -> bool:

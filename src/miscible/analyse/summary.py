@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from miscible.analyse.collapse import collapsed_merges
 from miscible.analyse.competences import CompetenceScores, competence_scores
+from miscible.analyse.depth_distance import depth_distance
 from miscible.analyse.depth_maps import depth_maps
 from miscible.analyse.depth_profile import depth_profile
 from miscible.analyse.dose_response import dose_response
@@ -44,6 +45,7 @@ class Analysis:
         maps: merge minus parent by layer and phenomenon (`depth_maps.DepthRow`).
         dataset_maps: the same by layer and data set.
         profile: where along depth each family knows what (`depth_profile.ProfileRow`).
+        distances: of the curves of merges and parents (`depth_distance.DistanceRow`).
         competences: mean scores and winning rates of all models.
         ranks: rank correlations of behaviour and internals (`ranks.RankRow`).
         collapsed: collapsed merges and why.
@@ -63,6 +65,7 @@ class Analysis:
     maps: pd.DataFrame
     dataset_maps: pd.DataFrame
     profile: pd.DataFrame
+    distances: pd.DataFrame
     competences: CompetenceScores
     ranks: pd.DataFrame
     collapsed: dict[str, str]
@@ -89,6 +92,7 @@ def analyse(tables: StudyTables, options: Resampling | None = None) -> Analysis:
         maps=depth_maps(tables, options=few),
         dataset_maps=depth_maps(tables, unit="dataset", options=few),
         profile=depth_profile(tables, collapsed=list(collapsed), options=few),
+        distances=depth_distance(tables, collapsed=list(collapsed), options=few),
         competences=competence_scores(tables, options=few),
         ranks=rank_correlations(tables, unit=unit, options=options),
         collapsed=collapsed,

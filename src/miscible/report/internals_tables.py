@@ -79,6 +79,30 @@ def profile_table(analysis: Analysis) -> Table | None:
     return Table("Centre of gravity and best layer", columns, body)
 
 
+def distances_table(analysis: Analysis) -> Table | None:
+    """Return how far the curves of merges lie from those of parents; None without."""
+    rows = analysis.distances
+    if rows.empty:
+        return None
+    families = list(dict.fromkeys(rows["family"]))
+    body = []
+    for key, held in rows.groupby(["unit", "parent"], sort=False):
+        by: dict[str, Any] = {row["family"]: row for row in held.to_dict("records")}
+        cells = [TableCell(str(key[0]), f"from {key[1]}")]
+        cells += [_distance(by[name]) if name in by else TableCell("–") for name in families]
+        body.append(cells)
+    columns = [Column("phenomenon", "distance; shift in layers"), *map(Column, families)]
+    return Table("How far the curves of merges lie from their parents'", columns, body)
+
+
+def _distance(row: Any) -> TableCell:
+    text = with_interval(row["distance"], row["distance_low"], row["distance_high"])
+    if row["shift"] != row["shift"]:
+        return TableCell(text)
+    shift = with_interval(row["shift"], row["shift_low"], row["shift_high"], signed=True)
+    return TableCell(text, f"shift {shift}")
+
+
 def _place(row: Any) -> TableCell:
     if row["centre"] != row["centre"]:
         return TableCell("flat")

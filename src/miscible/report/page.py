@@ -21,7 +21,12 @@ from miscible.report.charts.ranks import rank_charts
 from miscible.report.charts.similarity import similarity_charts
 from miscible.report.document import document, write_document
 from miscible.report.expectations import expectation_charts, expectations_table
-from miscible.report.internals_tables import aggregates_table, profile_table, uncounted
+from miscible.report.internals_tables import (
+    aggregates_table,
+    distances_table,
+    profile_table,
+    uncounted,
+)
 from miscible.report.measure_page import mergeability_groups, mergeability_tables
 from miscible.report.mergeability import Mergeability
 from miscible.report.palette import Palette
@@ -106,6 +111,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         depth=layers_that_differ(tables, analysis),
         aggregates=aggregates_table(analysis, ranking, tables),
         profile=profile_table(analysis),
+        distances=distances_table(analysis),
         uncounted=list(uncounted(analysis)),
         has_words=has_words(tables),
         has_selectivity=has_selectivity(tables),

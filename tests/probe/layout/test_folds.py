@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from miscible.errors import DatasetError
@@ -23,6 +23,7 @@ def test_pairs_that_share_a_sentence_or_a_group_are_one_group() -> None:
     assert groups_of(pairs).tolist() == [0, 1, 0, 1, 2]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 12), min_size=10, max_size=80), st.integers(3, 8), st.integers())
 def test_folds_keep_groups_whole(labels: list[int], count: int, seed: int) -> None:
     groups = np.unique(labels, return_inverse=True)[1]
