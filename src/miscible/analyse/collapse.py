@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miscible.analyse.words import listed, metric_name
+from miscible.words import listed, metric_name
 
 if TYPE_CHECKING:
     from miscible.analyse.tables import StudyTables

@@ -10,7 +10,7 @@ import pandas as pd
 
 from miscible.analyse.overall import Verdict
 from miscible.analyse.standing import Standing
-from miscible.analyse.words import (
+from miscible.words import (
     counted,
     listed,
     metric_name,

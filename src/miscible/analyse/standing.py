@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from miscible.analyse.multiplicity import holm, holm_levels
-from miscible.analyse.words import listed
+from miscible.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

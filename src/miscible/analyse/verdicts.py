@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from miscible.analyse.overall import Verdict
 from miscible.analyse.standing import Standing
-from miscible.analyse.words import counted, listed, metric_name, number, percent, with_interval
+from miscible.words import counted, listed, metric_name, number, percent, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd

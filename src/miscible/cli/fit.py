@@ -69,12 +69,13 @@ def fit(
     format: Format = FORMAT,
 ) -> None:
     """Fit and validate a predictor of merges on measured pairs and their outcomes."""
+    from miscible.documents import write_text
     from miscible.keys import file_digest
     from miscible.predict.card import card_of
     from miscible.predict.contract import make
     from miscible.predict.fitting import fit as fit_table
     from miscible.predict.forecasting.comparable import measured_how
-    from miscible.predict.predictor_file import write_predictor, write_text
+    from miscible.predict.predictor_file import write_predictor
     from miscible.predict.tables import read_tables
     from miscible.predict.validation.settings import Settings, parse_validation
 

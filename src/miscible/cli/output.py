@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from miscible.errors import MiscibleError
+from miscible.documents import json_text, write_text
 from miscible.progress import Advance, shown_by
 
 SHORTEST_NAME = 24
@@ -63,31 +61,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         MiscibleError: if it cannot be written.
     """
-    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise MiscibleError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
+    write_text(path, json_text(value))
 
 
 def print_json(value: Any) -> None:
     """Print plain data as JSON; numbers that JSON does not have become null."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """Return *value* with NaN and infinities replaced by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    return value
+    sys.stdout.write(json_text(value))
 
 
 def print_table(

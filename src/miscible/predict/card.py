@@ -10,6 +10,7 @@ from miscible.predict.fitting import Fit
 from miscible.predict.interpret.ablation import Ablation
 from miscible.predict.interpret.fingerprints import Likeness, Weight, largest
 from miscible.predict.validation.result import Comparison, Validation
+from miscible.words import number, p_value, percent
 
 SHOWN = 8
 """Coefficients of a method that are shown, the largest first."""
@@ -66,7 +67,9 @@ def score_rows(validation: Validation) -> list[list[str]]:
     held = null.as_dict()
     cells = [(held["loto_r_mean"], held["p"]), (held["lkto_r"], held["lkto_p"]),
              (held["lkto_skill"], held["lkto_skill_p"])]  # fmt: skip
-    shown = [f"{number(mean)} (p {p:.3g})" if p is not None else "" for mean, p in cells]
+    shown = [
+        "" if mean is None or p is None else f"{number(mean)} (p {p_value(p)})" for mean, p in cells
+    ]
     return [*rows, [f"null ({null.number})", *shown]]
 
 
@@ -112,20 +115,10 @@ def ablation_rows(held: Ablation) -> list[list[str]]:
     steps = [*held.eliminated[-SHOWN:], *held.added[:SHOWN]]
     return [
         [each.what, number(each.loto_r),
-         f"{number(each.null_r)} (p {each.p:.3g})" if math.isfinite(each.p) else "",
+         f"{number(each.null_r)} (p {p_value(each.p)})" if math.isfinite(each.p) else "",
          number(each.lkto_r), number(each.lkto_skill)]
         for each in (*rows, *steps)
     ]  # fmt: skip
-
-
-def percent(value: float) -> str:
-    """Return a share as text, a dash if there is none."""
-    return f"{value:.0%}" if math.isfinite(value) else "—"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a number as text, a dash if there is none."""
-    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _row(title: str, held: Comparison) -> list[str]:

@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from miscible import __version__
-from miscible.errors import DatasetError, MiscibleError, UnknownNameError
+from miscible.documents import json_text, plain, write_text
+from miscible.errors import DatasetError, UnknownNameError
 from miscible.files import read_file
 from miscible.predict.contract import Fitted, make
 from miscible.predict.pairs import TARGETS, Target
@@ -110,7 +110,7 @@ class PredictorFile:
             "exclusions": dict(self.exclusions),
             "tables": dict(self.digests),
         }
-        held = finite(held)
+        held = plain(held)
         return {**held, "sha256": _digest(held)}
 
 
@@ -120,23 +120,7 @@ def write_predictor(path: Path, predictor: PredictorFile) -> None:
     Raises:
         MiscibleError: if it cannot be written.
     """
-    write_text(path, json.dumps(predictor.as_dict(), indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        MiscibleError: if it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise MiscibleError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
+    write_text(path, json_text(predictor.as_dict(), indent=1))
 
 
 def read_predictor(path: Path) -> PredictorFile:
@@ -214,17 +198,6 @@ def _check_validation(held: Mapping[str, Any]) -> None:
     for name in ("loto", "lkto", "null", "intervals", "baselines"):
         if not isinstance(held[name] or {}, Mapping):
             raise TypeError(f"the validation's {name}")
-
-
-def finite(value: Any) -> Any:
-    """Return plain data with None for every number that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return value
 
 
 def _digest(held: Mapping[str, Any]) -> str:

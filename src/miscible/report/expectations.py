@@ -10,12 +10,12 @@ from miscible.report.figure import (
     Chart,
     ChartGroup,
     axis,
+    category_axis,
     color,
     error_bars,
     finite,
     label,
     layout,
-    short,
     width,
 )
 from miscible.report.table import Column, Table, TableCell
@@ -117,10 +117,7 @@ def expectation_charts(tables: StudyTables) -> ChartGroup:
         "hovertext": [f"{label(e.merge)}<br>measured {e.measured:.3f}" for e in held],
     }  # fmt: skip
     names = [each.merge for each in held]
-    ticks = axis(
-        tickvals=places, ticktext=[label(short(name)) for name in names], showgrid=False,
-        range=[len(held) - 0.4, -0.6],
-    )  # fmt: skip
+    ticks = category_axis(names, down=True)
     scale = tables.predictions["target"].iloc[0]
     chart = Chart(
         id="expected-and-measured",

@@ -151,6 +151,23 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
     }
 
 
+def category_axis(
+    names: Iterable[object], *, longest: int = LONGEST, down: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Return an axis on which names stand at 0, 1, 2 ...
+
+    Args:
+        names: the categories.
+        longest: characters of a name that are shown.
+        down: the first name stands on top.
+        settings: of the axis, in place of these.
+    """
+    ticks = [label(short(name, longest)) for name in names]
+    place: dict[str, Any] = {"range": [max(len(ticks), 1) - 0.5, -0.5]} if down else {}
+    held = {"tickvals": list(range(len(ticks))), "ticktext": ticks, "showgrid": False, **place}
+    return axis(**{**held, **settings})
+
+
 def layer_axis(
     last: int, title: str = "layer (0 = embedding)", *, first: int = 0, **settings: Any
 ) -> dict[str, Any]:

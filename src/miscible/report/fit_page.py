@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miscible.analyse.words import counted
 from miscible.predict.card import ablation_rows, likeness_rows, weight_rows
 from miscible.predict.fitting import Fit
 from miscible.predict.forecasting.knowledge import validated
@@ -15,6 +14,7 @@ from miscible.report.charts.validation import forest_charts, truth_charts, valid
 from miscible.report.document import document, write_document
 from miscible.report.figure import ChartGroup, Selector
 from miscible.report.table import plain
+from miscible.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

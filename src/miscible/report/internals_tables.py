@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from miscible.analyse.competences import OVERALL
-from miscible.analyse.words import counted, listed, metric_name, number, with_interval
 from miscible.report.table import Column, Table, TableCell
+from miscible.words import counted, listed, metric_name, number, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis

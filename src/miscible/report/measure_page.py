@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscible.analyse.words import counted
 from miscible.measure.result import Measurement
 from miscible.records import MergeabilityRow, to_frame
 from miscible.report.charts.change_profile import change_profiles
@@ -19,6 +18,7 @@ from miscible.report.mergeability_tables import (
     pairs_table,
     stability_table,
 )
+from miscible.words import counted
 
 if TYPE_CHECKING:
     from miscible.report.figure import ChartGroup

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from miscible.analyse.words import number
 from miscible.report.figure import Style, color
+from miscible.words import number
 
 Array = npt.NDArray[np.float64]
 MAIN = {

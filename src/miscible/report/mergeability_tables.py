@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from miscible.analyse.words import metric_name
 from miscible.report.mergeability import MAIN, Mergeability, figure
 from miscible.report.table import Table, plain
+from miscible.words import metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from miscible.analyse.taxonomy import distinct_metrics
-from miscible.analyse.words import counted, listed
 from miscible.report.table import Table, plain
+from miscible.words import counted, listed
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis

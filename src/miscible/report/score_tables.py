@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from miscible.analyse.standing import Standing
-from miscible.analyse.words import metric_name, number, p_value, percent, with_interval
 from miscible.report.table import Column, Table, TableCell, plain
+from miscible.words import metric_name, number, p_value, percent, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from miscible.analyse.competences import OVERALL
-from miscible.analyse.words import counted, number, with_interval
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     axis,
+    category_axis,
     color,
     error_bars,
     finite,
     label,
     layout,
-    short,
     width,
 )
 from miscible.report.table import plain
+from miscible.words import counted, number, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -64,13 +64,7 @@ def _panel(name: str, competence: str, rows: pd.DataFrame, palette: Palette) -> 
             }
         )
     x = axis("mean score", tickformat="~g", range=_range(rows, start, words))
-    y = axis(
-        tickvals=list(range(len(rows))),
-        ticktext=[label(short(model)) for model in rows["model"]],
-        range=[len(rows) - 0.5, -0.5],
-        ticklabelstandoff=4,
-        showgrid=False,
-    )
+    y = category_axis(rows["model"], down=True, ticklabelstandoff=4)
     lines = [_line(start, "dot", "muted")]
     at = f"Bars start at the constant predictor ({number(start)})"
     if words == words:

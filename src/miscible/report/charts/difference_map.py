@@ -10,22 +10,21 @@ import numpy as np
 import pandas as pd
 
 from miscible.analyse.depth_maps import MEAN_OF_PARENTS
-from miscible.analyse.words import metric_name, spans, with_interval
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     Figure,
     Selector,
     axis,
+    category_axis,
     color,
     finite,
-    label,
     layer_axis,
     layout,
-    short,
     width,
 )
 from miscible.report.table import Table, plain
+from miscible.words import metric_name, spans, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -185,12 +184,7 @@ def _view(
         _marks(at[shown & better], y[shown & better], "triangle-up", "ink", 7),
         _marks(at[shown & ~better], y[shown & ~better], "triangle-down", "ink", 7),
     ]
-    rows_axis = axis(
-        tickvals=list(range(len(ticks))),
-        ticktext=[label(short(text)) for _, _, text in ticks],
-        range=[len(ticks) - 0.5, -0.5],
-        showgrid=False,
-    )
+    rows_axis = category_axis([text for _, _, text in ticks], down=True)
     height = 64 + max(3, len(ticks)) * ROW
     return {
         "data": [trace for trace in (heat, veil, hatch, *marks) if trace["x"]],

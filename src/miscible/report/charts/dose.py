@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from miscible.analyse.taxonomy import unit_names
-from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
     RIGHT,
     Chart,
@@ -24,6 +23,7 @@ from miscible.report.figure import (
     width,
 )
 from miscible.report.table import Table, plain
+from miscible.words import metric_name, number, with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,20 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from miscible.analyse.words import metric_name
 from miscible.predict.interpret.fingerprints import Weight
 from miscible.predict.validation.result import Validation
 from miscible.report.figure import (
     Chart,
     Figure,
     axis,
+    category_axis,
     color,
     error_bars,
     label,
     layout,
-    short,
 )
 from miscible.report.table import plain
+from miscible.words import metric_name
 
 MOST = 16
 """Features of a method that are drawn, the largest first."""
@@ -93,14 +93,8 @@ def fingerprint_map(validations: Sequence[Validation]) -> list[Chart]:
         "showscale": False,
         "colorscale": [[0.0, color("cold")], [0.5, color("neutral")], [1.0, color("warm")]],
     }  # fmt: skip
-    across = axis(
-        tickvals=list(range(len(methods))), ticktext=[label(short(m, 14)) for m in methods],
-        showgrid=False, side="top", tickangle=0,
-    )  # fmt: skip
-    down = axis(
-        tickvals=list(range(len(features))), showgrid=False, autorange="reversed",
-        ticktext=[label(short(metric_name(name), 44)) for name in features],
-    )  # fmt: skip
+    across = category_axis(methods, longest=14, side="top", tickangle=0)
+    down = category_axis(map(metric_name, features), longest=44, down=True)
     frame = layout(across, down, left=LABELS, bottom=12)
     frame["margin"]["t"] = 30
     body = [[name, *(_weight(w.get(name, 0.0)) for w in held)] for name in features]
@@ -134,10 +128,7 @@ def _bars(weights: dict[str, float], known: Mapping[str, Weight], reach: float) 
         },
         "error_x": error_bars(values, low, high, color("muted")),
     }  # fmt: skip
-    ticks = axis(
-        tickvals=places, ticktext=[label(short(metric_name(name), 44)) for name, _ in shown],
-        showgrid=False, range=[max(len(shown), 1) - 0.4, -0.6],
-    )  # fmt: skip
+    ticks = category_axis([metric_name(name) for name, _ in shown], longest=44, down=True)
     across = axis(
         "outcome per standard deviation", range=[-reach, reach], zeroline=True,
         zerolinecolor=color("axis"),

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from miscible.analyse.taxonomy import WORDS, by_unit, distinct_metrics
-from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.charts.toggles import model_toggles
 from miscible.report.figure import (
     HEIGHT,
@@ -25,6 +24,7 @@ from miscible.report.figure import (
     layout,
 )
 from miscible.report.table import Table, plain
+from miscible.words import metric_name, number, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis

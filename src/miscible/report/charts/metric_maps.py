@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from miscible.analyse.words import metric_name
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     Figure,
     Selector,
     axis,
+    category_axis,
     color,
     finite,
     label,
@@ -25,6 +25,7 @@ from miscible.report.figure import (
 )
 from miscible.report.mergeability import Mergeability, figure
 from miscible.report.table import plain
+from miscible.words import metric_name
 
 Array = npt.NDArray[np.float64]
 COLOR_BAR = 74
@@ -133,16 +134,11 @@ def _view(held: Mergeability, metric: str, margin: int) -> Figure:
     if len(names) <= WRITTEN:
         heat["text"] = [[_written(value) for value in row] for row in z]
         heat["texttemplate"] = "%{text}"
-    ticks: dict[str, Any] = {
-        "tickvals": list(range(len(names))),
-        "ticktext": [label(short(name, LONGEST)) for name in names],
-        "showgrid": False,
-    }
     return {
         "data": [heat],
         "layout": {
-            "xaxis": axis(tickangle=-90, **ticks),
-            "yaxis": axis(autorange="reversed", **ticks),
+            "xaxis": category_axis(names, tickangle=-90),
+            "yaxis": category_axis(names, down=True),
             "margin": {"l": margin, "r": COLOR_BAR, "t": 8, "b": margin, "autoexpand": False},
         },
     }

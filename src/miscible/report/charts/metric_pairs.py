@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from miscible.analyse.words import metric_name
 from miscible.models.roles import ROLES
 from miscible.report.figure import (
     Chart,
@@ -16,6 +15,7 @@ from miscible.report.figure import (
     Figure,
     Selector,
     axis,
+    category_axis,
     color,
     finite,
     label,
@@ -25,6 +25,7 @@ from miscible.report.figure import (
 )
 from miscible.report.mergeability import Mergeability, figure
 from miscible.report.table import plain
+from miscible.words import metric_name
 
 LINE = 19
 """Pixels of a metric."""
@@ -53,12 +54,6 @@ def metric_pairs(held: Mergeability) -> ChartGroup:
 def _standing(held: Mergeability) -> Chart:
     metrics = held.measured
     views = {str(i): _view(held, pair, metrics) for i, pair in enumerate(held.pairs)}
-    ticks: dict[str, Any] = {
-        "tickvals": list(range(len(metrics))),
-        "ticktext": [label(short(metric_name(metric), 44)) for metric in metrics],
-        "showgrid": False,
-        "range": [len(metrics) - 0.4, -0.6],
-    }
     shown = [metric for metric in metrics if metric in held.metrics][:8]
     body = [
         [f"{a} · {b}", *(held.cell(a, b, metric).text for metric in shown)] for a, b in held.pairs
@@ -72,7 +67,7 @@ def _standing(held: Mergeability) -> Chart:
             "data": [],
             "layout": layout(
                 axis(range=[-0.03, 1.22], tickvals=[0, 1], ticktext=["lowest", "highest"]),
-                axis(**ticks),
+                category_axis(map(metric_name, metrics), longest=44, down=True),
                 left=LABELS,
             ),
         },

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from miscible.analyse.taxonomy import by_unit, of_models
-from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     averaged_over,
     axis,
+    category_axis,
     color,
     error_bars,
     finite,
     label,
     layout,
-    short,
     width,
 )
 from miscible.report.table import plain
+from miscible.words import metric_name, number, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -84,12 +84,7 @@ def _panel(
             }
         ]
     x = axis(metric_name(metric), tickformat="~g")
-    y = axis(
-        tickvals=list(range(len(names))),
-        ticktext=[label(short(model)) for model in rows["model"]],
-        range=[len(names) - 0.5, -0.5],
-        ticklabelstandoff=4,
-    )
+    y = category_axis(rows["model"], down=True, showgrid=True, ticklabelstandoff=4)
     count = int(rows["datasets"].max())
     sets = averaged_over(count)
     at = f"; dotted: chance ({number(chance)})" if chance == chance else ""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from miscible.analyse.words import metric_name, number, p_value, with_interval
 from miscible.report.figure import (
     Chart,
     ChartGroup,
     axis,
+    category_axis,
     color,
     finite,
     label,
@@ -19,6 +19,7 @@ from miscible.report.figure import (
     width,
 )
 from miscible.report.table import plain
+from miscible.words import metric_name, number, p_value, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis
@@ -51,12 +52,7 @@ def _map(name: str, title: str, rows: pd.DataFrame, alpha: float) -> Chart:
         ticks.append(f"{label(short(dataset))}<br>{label(short(metric_name(metric)))}")
     n = int(rows["n_models"].max())
     slanted = max(map(len, units)) > 9
-    x = axis(
-        tickvals=list(range(len(units))),
-        ticktext=[label(short(unit)) for unit in units],
-        tickangle=-30 if slanted else 0,
-        showgrid=False,
-    )
+    x = category_axis(units, tickangle=-30 if slanted else 0)
     left = width([*tasks["dataset"], *map(metric_name, tasks["metric"])])
     bottom = 24 + (width(units) // 2 if slanted else 0)
     right = 72  # the colour bar

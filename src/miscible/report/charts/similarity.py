@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from miscible.analyse.words import metric_name, number, with_interval
 from miscible.report.charts.toggles import model_toggles
 from miscible.report.figure import (
     Chart,
@@ -25,6 +24,7 @@ from miscible.report.figure import (
     short,
 )
 from miscible.report.table import plain
+from miscible.words import metric_name, number, with_interval
 
 if TYPE_CHECKING:
     from miscible.analyse.summary import Analysis

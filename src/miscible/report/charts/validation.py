@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from miscible.analyse.words import counted, number, p_value, with_interval
 from miscible.predict.pairs import Examples, Floats
 from miscible.predict.validation.calibration import half_width
 from miscible.predict.validation.result import Comparison, Validation
@@ -16,6 +15,7 @@ from miscible.report.figure import (
     Chart,
     Figure,
     axis,
+    category_axis,
     color,
     error_bars,
     finite,
@@ -23,6 +23,7 @@ from miscible.report.figure import (
     layout,
 )
 from miscible.report.table import Table, plain
+from miscible.words import counted, number, p_value, with_interval
 
 SCORES = {
     "loto_r": ("One model new", "LOTO r: every task is held out once, its partners are known"),
@@ -116,7 +117,6 @@ def _forest(each: Validation, score: str, words: str) -> Figure:
     bounds = [held.intervals.get(score, (math.nan, math.nan)) for _, held in rows]
     null = _null(each, score)
     names = [name for name, _ in rows] + (["null"] if len(null) else [])
-    places = list(range(len(names)))
     estimate = [math.nan if value is None else value for value in values]
     low, high = [b[0] for b in bounds], [b[1] for b in bounds]
     if score == "lkto_skill":
@@ -152,10 +152,7 @@ def _forest(each: Validation, score: str, words: str) -> Figure:
             tints[place],
         )  # fmt: skip
         data.append(mark)
-    ticks = axis(
-        tickvals=places, ticktext=[label(name) for name in names], showgrid=False,
-        range=[len(names) - 0.4, -0.6],
-    )  # fmt: skip
+    ticks = category_axis(names, longest=99, down=True)
     ends = [LEAST_SKILL - 0.05, 1.05] if score == "lkto_skill" else [-0.75, 1.05]
     across = axis(words.partition(":")[0], range=ends, zeroline=True, zerolinecolor=color("axis"))
     return {"data": data, "layout": layout(across, ticks, left=130)}

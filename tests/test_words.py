@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from miscible.analyse.words import counted, listed, number, p_value, percent, spans, with_interval
+from miscible.words import counted, listed, number, p_value, percent, spans, with_interval
 
 
 @pytest.mark.parametrize(
