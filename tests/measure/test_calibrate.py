@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from measure.test_classifier import noise, write_vit
 from measure.tiny_calibration import children, gram_of, reference
-from miscible.errors import DatasetError, IncompatibleModelsError, MiscibleError
+from miscible.errors import CheckpointError, DatasetError, IncompatibleModelsError, MiscibleError
 from miscible.measure.api import measure
 from miscible.measure.calibrate import Calibration, kind_of
 from miscible.measure.calibration import calibration_set, calibration_text
@@ -144,6 +144,57 @@ def test_a_model_that_cannot_be_run_keeps_its_weights_and_says_why(
         value = pair.metrics["activation_cka"]
         assert value.status == ("failed" if "m3" in (pair.a, pair.b) else "ok")
         assert ("m3: " in value.reason) == (value.status == "failed")
+
+
+@pytest.mark.parametrize("broken", ["tokenizer", "config", "dtype"])
+def test_weights_are_told_where_no_model_can_be_run(
+    base: Checkpoint, models: dict[str, Checkpoint], broken: str, tmp_path: Path
+) -> None:
+    config = dict(base.config)
+    state = {name: base.read(name) for name in base.tensors}
+    folder, asked = base.folder, Calibration()
+    if broken == "tokenizer":
+        folder = tmp_path / "without"
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text("{}")
+    elif broken == "config":
+        config["hidden_size"] = 17
+    else:
+        asked = Calibration(dtype="float16")
+        state["model.norm.weight"] = state["model.norm.weight"] * 0 + 1e6
+    mended = MemoryCheckpoint("base", state, config=config, folder=folder)
+    wanted = "activation,encoder_gradient_cosine_similarity,loss_barrier,task_vector"
+    if broken == "dtype":
+        models = {
+            name: MemoryCheckpoint(
+                name, {n: state[n] + 0.001 * model.read(n) for n in state}, config=config,
+                folder=folder,
+            )
+            for name, model in models.items()
+        }  # fmt: skip
+    found = ran(mended, models, wanted, calibration=asked)
+    assert set(found.run_failures) == {"m1", "m2", "m3"}
+    (said,) = found.not_run()
+    assert said.startswith("no model was run: base: ")
+    for pair in found.pairs:
+        assert pair.metrics["task_vector_dot_product"].status == "ok"
+        for name in ("activation_cka", "encoder_gradient_cosine_similarity", "loss_barrier"):
+            value = pair.metrics[name]
+            assert (value.status, f"no model was run: {value.reason}") == ("failed", said)
+    if broken == "tokenizer":  # what nothing would come of is refused before anything is read
+        with pytest.raises(CheckpointError, match="tokenizer"):
+            ran(mended, models, "activation")
+
+
+def test_weights_are_told_where_the_disk_is_too_small(
+    base: Checkpoint, models: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miscible.measure.tracing.DISK_SHARE", 0)
+    found = ran(base, models, "gradient,stable_rank")
+    for pair in found.pairs:
+        assert pair.metrics["stable_rank"].status == "ok"
+        value = pair.metrics["encoder_gradient_cosine_similarity"]
+        assert value.status == "failed" and "more of disk" in value.reason
 
 
 def test_models_whose_weights_are_broken_are_not_run(

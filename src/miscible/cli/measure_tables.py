@@ -47,8 +47,8 @@ def print_measurement(found: Measurement) -> None:
     for model in found.models:
         if model.status != "ok":
             say(f"{model.name}: {model.reason}", failed=True)
-    for name, reason in found.run_failures.items():
-        say(f"{name} was not run: {reason}", failed=True)
+    for sentence in found.not_run():
+        say(sentence, failed=True)
 
 
 def _print_calibration(found: Measurement, short: dict[str, str]) -> None:

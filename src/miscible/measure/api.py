@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from miscible.errors import MiscibleError
+from miscible.errors import CheckpointError, IncompatibleModelsError, MiscibleError
 from miscible.measure.calibrate import Calibration, Source, prepare
-from miscible.measure.calibrated import Calibrated, PairKey, RunPairs
+from miscible.measure.calibrated import Calibrated, PairKey, RunPairs, nothing_ran
 from miscible.measure.contract import ActivationPair, By, GradientPair, Metric, Needs, select
 from miscible.measure.result import Measurement
 from miscible.measure.run import evaluate
@@ -64,8 +64,8 @@ def measure(
 
     Raises:
         MiscibleError: if there are fewer than two models, two of one name, an unknown metric, the
-            base is damaged, or calibration data will not do. What is wrong with one model stands in
-            its result.
+            base is damaged, calibration data will not do, or no model can be run and no metric of
+            weights was asked for. What is wrong with one model stands in its result.
     """
     given = Calibrated(RunPairs(activations or {}, gradients or {}), failures=failures or {})
     is_given = not (activations is None and gradients is None and failures is None)
@@ -80,7 +80,14 @@ def measure(
         scopes_of((), by, layout)
     opened = open_models(models)
     origin = open_model(base)
-    prepared = prepare(_calibration(calibration), origin, opened) if ran else None
+    prepared, unrunnable = None, None
+    if ran:
+        try:
+            prepared = prepare(_calibration(calibration), origin, opened)
+        except (CheckpointError, IncompatibleModelsError) as error:
+            if all(metric.needs != "weights" for metric in chosen):
+                raise
+            unrunnable = error  # what the weights say is not lost with it
     sketch = take_sketch(
         origin,
         opened,
@@ -92,6 +99,8 @@ def measure(
     sound = {held.name: held.checkpoint for held in sketch.models if held.is_sound}
     if prepared is not None and len(sound) > 1:
         given = prepared.run(sound, ran, list(sketch.sizes), by=by, layout=layout)
+    elif unrunnable is not None:
+        given = nothing_ran(sound, unrunnable, None)
     return evaluate(sketch, chosen, calibrated=given, by=by, layout=layout)
 
 

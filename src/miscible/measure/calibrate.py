@@ -8,9 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from miscible.errors import DatasetError, IncompatibleModelsError, MiscibleError, did_you_mean
+from miscible.errors import (
+    DatasetError,
+    IncompatibleModelsError,
+    MiscibleError,
+    StoreError,
+    did_you_mean,
+)
 from miscible.keys import content_key
-from miscible.measure.calibrated import Calibrated, CalibrationNote, DataNote, RunPairs
+from miscible.measure.calibrated import Calibrated, CalibrationNote, DataNote, RunPairs, nothing_ran
 from miscible.measure.calibration import BUILT_IN, CalibrationText, calibration_text
 from miscible.measure.contract import By, Needs
 from miscible.measure.scopes import BEFORE, renamed, same_stacks, scopes_of
@@ -105,21 +111,27 @@ class Prepared:
             by: whether parts of them are wanted too.
 
         Raises:
-            MiscibleError: if no model can be loaded, there is no such layer, or the disk is full.
-                What is wrong with one model is in `Calibrated.failures`.
+            MiscibleError: if there is no such layer. What is wrong with one model is in
+                `Calibrated.failures`, and of all where none can be loaded or the disk is too small.
         """
         from miscible.measure.midpoint import run_midpoints
         from miscible.measure.stability import stability
         from miscible.measure.trace import KINDS
         from miscible.measure.tracing import trace
 
-        runner = self.load(models)
+        try:
+            runner = self.load(models)
+        except MiscibleError as error:
+            return nothing_ran(models, error, self.note())
         layers = self._layers(runner, needs, by)
         own = [owner if owner in models else "" for owner in self.owners]
-        held = trace(
-            models, runner, self.pieces, owners=own, layers=layers,
-            gradients=KINDS if "gradients" in needs else (), by_tensor=by is not None,
-        )  # fmt: skip
+        try:
+            held = trace(
+                models, runner, self.pieces, owners=own, layers=layers,
+                gradients=KINDS if "gradients" in needs else (), by_tensor=by is not None,
+            )  # fmt: skip
+        except StoreError as error:
+            return nothing_ran(models, error, self.note())
         ran = {"activations", "gradients"} & set(needs)
         midpoints = "midpoints" in needs
         return Calibrated(
@@ -172,9 +184,14 @@ def prepare(
     """Read calibration data for models, and refuse what cannot be run, before anything is.
 
     Raises:
-        MiscibleError: if the models are neither language models nor image classifiers, or the data
-            are not what they need.
+        CheckpointError: if the models cannot be run as they are: there is no tokenizer.
+        IncompatibleModelsError: if they are neither language models nor image classifiers.
+        MiscibleError: if the data are not what they need, or there is no such device or dtype.
     """
+    from miscible.models.live import parse_device, parse_dtype
+
+    parse_dtype(calibration.dtype)
+    parse_device(calibration.device)
     for owner in calibration.own:
         if owner not in models:
             raise MiscibleError(

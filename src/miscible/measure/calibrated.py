@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -87,3 +87,8 @@ class Calibrated:
     losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: CalibrationNote | None = None
     stability: Sequence[Spread] = ()
+
+
+def nothing_ran(models: Iterable[str], why: Exception, note: CalibrationNote | None) -> Calibrated:
+    """Return what there is where no model could be run: of each why, and nothing else."""
+    return Calibrated(failures=dict.fromkeys(models, str(why)), note=note)

@@ -92,6 +92,11 @@ class CalibrationSet:
         """Number of tokens that are predicted: all but the first of each sequence."""
         return len(self.ids) * (int(self.ids.shape[1]) - 1)
 
+    @property
+    def head(self) -> str:
+        """Empty: language models have heads of their own."""
+        return ""
+
     def subset(self, fraction: float, seed: int = 0) -> CalibrationSet:
         """Return a random part of the sequences, at least one.
 

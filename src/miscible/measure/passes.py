@@ -28,6 +28,7 @@ class Data(Protocol):
         key: a content key.
         tokens: that flow through a model, 0 where inputs are no tokens.
         predictions: over which the mean loss is taken.
+        head: model whose head every model wears for them; its own if empty.
     """
 
     @property
@@ -38,6 +39,8 @@ class Data(Protocol):
     def tokens(self) -> int: ...
     @property
     def predictions(self) -> int: ...
+    @property
+    def head(self) -> str: ...
     def __len__(self) -> int: ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -214,11 +214,26 @@ class Measurement:
 
         return summarise(self.stability)
 
+    def not_run(self) -> list[str]:
+        """Return which models could not be run, and why: a sentence a reason."""
+        found: dict[str, list[str]] = {}
+        for name, reason in self.run_failures.items():
+            found.setdefault(reason, []).append(name)
+        sound = sum(model.status == "ok" for model in self.models)
+        return [
+            f"{'no model was' if len(names) == sound > 1 else _listed(names)} run: {reason}"
+            for reason, names in found.items()
+        ]
+
     def _known(self, metric: str) -> None:
         if metric not in self.metrics:
             raise UnknownNameError(
                 f"the metric {metric!r} was not measured.", fix=did_you_mean(metric, self.metrics)
             )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not"
 
 
 def _rows(a: str, b: str, scope: str, values: Values, sequence: int = 0) -> list[MergeabilityRow]:

@@ -84,7 +84,7 @@ class _Evaluation:
             activations=whole.activations.get(key),
             gradients=whole.gradients.get(key),
             midpoints=whole.midpoints.get(key),
-            broken=" ".join(f"{name}: {failures[name]}" for name in key if name in failures),
+            broken=_why({name: failures[name] for name in key if name in failures}),
         )
 
     def _part(self, pair: Pair, scope: str) -> Values:
@@ -102,6 +102,13 @@ class _Evaluation:
             "gradients": part.gradients is not None, "midpoints": False,
         }  # fmt: skip
         return _values(part, [m for m in self.metrics if self.by in m.by and had[m.needs]])
+
+
+def _why(failures: Mapping[str, str]) -> str:
+    reasons = set(failures.values())
+    if len(failures) == 2 and len(reasons) == 1:  # one reason, and nobody's own
+        return reasons.pop()
+    return " ".join(f"{name}: {reason}" for name, reason in failures.items())
 
 
 def _values(pair: Pair, metrics: Sequence[Metric]) -> dict[str, Value]:

@@ -37,7 +37,7 @@ def render_measurement(found: Measurement) -> str:
     """Return the page of a measurement as HTML."""
     held = Mergeability(to_frame(found.rows(), MergeabilityRow), found.base)
     problems = [f"{m.name}: {m.reason}" for m in found.models if m.status != "ok"]
-    problems += [f"{name} was not run: {why}" for name, why in found.run_failures.items()]
+    problems += found.not_run()
     facts = [
         f"base: {found.base}", counted(len(found.models), "model"),
         counted(len(found.pairs), "pair"), counted(len(found.metrics), "metric"),
