@@ -40,6 +40,10 @@ def test_json_has_every_score_beside_its_baselines_and_null(tmp_path: Path) -> N
     assert {"level", "observed"} <= set(ties["interval_coverage"])
     assert ties["loto"]["r_mean"] > 0.9 and ties["null"]["p"] == 0.2
     assert max(ties["coefficients"], key=lambda n: abs(ties["coefficients"][n])) == "alpha"
+    single = ties["single"]
+    assert set(single) == {"alpha", "beta", "noise"}
+    assert {"r", "null_low", "null_high", "p", "p_any"} == set(single["alpha"])
+    assert single["alpha"]["p"] == 0.2 <= single["noise"]["p"]
     assert held["settings"]["null"] == 4 and Path(held["predictor"]).is_file()
     assert "# A predictor of merges" in Path(held["card"]).read_text()
 

@@ -108,10 +108,12 @@ def fit(
 
 def _print_fit(found: Fit) -> None:
     from miscible.predict.card import (
+        SINGLE,
         ablation_rows,
         likeness_rows,
         score_rows,
         sentences,
+        single_rows,
         weight_rows,
     )
 
@@ -125,6 +127,9 @@ def _print_fit(found: Fit) -> None:
         if rows:
             columns = ["outcome per sd of", "weight", "95 %", "chosen", "same sign"]
             print_table("Weights, and how they hold when tasks are resampled", columns, rows)
+        rows = single_rows(found.singles.get(name, {}))
+        if rows:
+            print_table(f"{name}: single features, and those of the wrong models", SINGLE, rows)
         if name in found.ablations:
             columns = ["features", "LOTO r", "null", "unseen r", "unseen skill"]
             print_table(f"{name}: ablations", columns, ablation_rows(found.ablations[name]))

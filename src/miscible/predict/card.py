@@ -9,11 +9,14 @@ from miscible import __version__
 from miscible.predict.fitting import Fit
 from miscible.predict.interpret.ablation import Ablation
 from miscible.predict.interpret.fingerprints import Likeness, Weight, largest
+from miscible.predict.interpret.single import Correlation, strongest
 from miscible.predict.validation.result import Comparison, Validation
 from miscible.words import number, p_value, percent
 
 SHOWN = 8
 """Coefficients of a method that are shown, the largest first."""
+SINGLE = ("outcome with", "r", "null, 95 %", "p", "p of any")
+"""Columns of `single_rows`."""
 
 
 def card_of(fit: Fit) -> str:
@@ -37,6 +40,7 @@ def card_of(fit: Fit) -> str:
         if weights:
             columns = ["outcome per sd of", "weight", "95 %", "chosen", "same sign"]
             parts.append(_table(columns, weights))
+        parts.append(_table(list(SINGLE), single_rows(fit.singles.get(name, {}))))
         if name in fit.ablations:
             columns = ["features", "LOTO r", "null", "unseen r", "unseen skill"]
             parts.append(_table(columns, ablation_rows(fit.ablations[name])))
@@ -97,6 +101,18 @@ def weight_rows(validation: Validation, held: Mapping[str, Weight]) -> list[list
             row += [f"{w.low:+.4f} {w.high:+.4f}", percent(w.selected_bootstrap),
                     percent(w.sign_bootstrap)]  # fmt: skip
         rows.append(row + [""] * (5 - len(row)))
+    return rows
+
+
+def single_rows(held: Mapping[str, Correlation]) -> list[list[str]]:
+    """Return the features that correlate most with the outcome, beside their null."""
+    rows = []
+    for name in strongest(held, SHOWN):
+        each = held[name]
+        null = "not asked"
+        if math.isfinite(each.p):
+            null = f"{number(each.null_low, signed=True)} {number(each.null_high, signed=True)}"
+        rows.append([name, number(each.r, signed=True), null, p_value(each.p), p_value(each.p_any)])
     return rows
 
 

@@ -18,6 +18,7 @@ from miscible.predict.interpret.fingerprints import (
     fingerprint,
     likenesses,
 )
+from miscible.predict.interpret.single import Correlation, single_correlations
 from miscible.predict.pairs import Examples, Pairs, PairTable, Target
 from miscible.predict.predictor_file import MethodPredictor, PredictorFile
 from miscible.predict.threads import one_thread
@@ -50,6 +51,7 @@ class Fit:
         collinearity: of the features of all measured pairs.
         fingerprints: weights by method, of linear predictors.
         likenesses: of fingerprints of every two methods.
+        singles: by method and feature, how it correlates with the outcome.
         ablations: by method, where asked for.
     """
 
@@ -59,6 +61,7 @@ class Fit:
     collinearity: Collinearity
     fingerprints: Mapping[str, Mapping[str, Weight]]
     likenesses: Sequence[Likeness]
+    singles: Mapping[str, Mapping[str, Correlation]]
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class Fit:
         held = self.validations[name].as_dict()
         if self.fingerprints.get(name):
             held["stability"] = {m: w.as_dict() for m, w in self.fingerprints[name].items()}
+        held["single"] = {m: r.as_dict() for m, r in self.singles.get(name, {}).items()}
         if name in self.ablations:
             held["ablation"] = self.ablations[name].as_dict()
         return held
@@ -117,6 +121,7 @@ def fit(
     validations: dict[str, Validation] = {}
     fitted: dict[str, MethodPredictor] = {}
     prints: dict[str, dict[str, Weight]] = {}
+    singles: dict[str, dict[str, Correlation]] = {}
     ablations: dict[str, Ablation] = {}
     left_out: dict[str, str] = {}
     for name in methods if methods is not None else table.methods:
@@ -125,6 +130,9 @@ def fit(
             examples = table.examples(name, target)
             fitted[name] = _fit(predictor, examples, validations[name], asked)
             with one_thread():
+                singles[name] = single_correlations(
+                    examples, table.pairs, null=asked.null, seed=asked.seed
+                )
                 if validations[name].coefficients:
                     prints[name] = fingerprint(predictor, examples, seed=asked.seed)
                 if ablate != "nothing":
@@ -144,7 +152,7 @@ def fit(
     weights = {name: each.coefficients for name, each in validations.items() if each.coefficients}
     return Fit(
         held, validations, left_out, collinearity(table.pairs), prints, likenesses(weights),
-        ablations,
+        singles, ablations,
     )  # fmt: skip
 
 

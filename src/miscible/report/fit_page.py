@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miscible.predict.card import ablation_rows, likeness_rows, weight_rows
+from miscible.predict.card import SINGLE, ablation_rows, likeness_rows, single_rows, weight_rows
 from miscible.predict.fitting import Fit
 from miscible.predict.forecasting.knowledge import validated
 from miscible.predict.pairs import PairTable
@@ -85,6 +85,10 @@ def render_fit(found: Fit, table: PairTable) -> str:
         if found.likenesses
         else None,
         collinear=found.collinearity.sentences(),
+        singles=[
+            plain(f"{name}: single features with the outcome", list(SINGLE), single_rows(each))
+            for name, each in found.singles.items()
+        ],
         ablations=[
             plain(f"{name}: ablations", ABLATION, ablation_rows(each))
             for name, each in found.ablations.items()

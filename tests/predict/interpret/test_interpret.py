@@ -74,5 +74,5 @@ def test_ablation_finds_what_matters() -> None:
     assert found.added[0].what == f"+ {NAMES[0]}" and len(found.added) == 5
     assert found.eliminated[-1].features == 1
     assert found.eliminated[-1].loto_r == found.added[0].loto_r
-    assert max(found.single, key=lambda name: abs(found.single[name])) == NAMES[0]
+    assert len(found.alone) == len(found.without) == len(categories(held.pairs))
     assert found.everything.lkto_skill > 0.5

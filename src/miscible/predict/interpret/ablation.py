@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from miscible.predict.baselines import line_correlation
 from miscible.predict.contract import Predictor
 from miscible.predict.pairs import Examples, Pairs
 from miscible.predict.validation.crossvalidate import crossvalidate
@@ -68,7 +67,6 @@ class Ablation:
     Attributes:
         everything: with all features.
         without, alone: with all but one category, and with one alone.
-        single: metric -> Pearson r of it with the outcome over all pairs.
         eliminated: what was left out, from all features, one at a time: always the feature whose
             loss hurts least. Each row is the predictor after that step.
         added: likewise from none, always the one that helps most.
@@ -77,7 +75,6 @@ class Ablation:
     everything: Scored
     without: Sequence[Scored]
     alone: Sequence[Scored]
-    single: Mapping[str, float]
     eliminated: Sequence[Scored]
     added: Sequence[Scored]
 
@@ -87,7 +84,6 @@ class Ablation:
             "everything": self.everything.as_dict(),
             "without": [each.as_dict() for each in self.without],
             "alone": [each.as_dict() for each in self.alone],
-            "single": dict(self.single),
             "eliminated": [each.as_dict() for each in self.eliminated],
             "added": [each.as_dict() for each in self.added],
         }
@@ -135,14 +131,9 @@ class Ablator:
                     advance(2)
             eliminated = self._eliminate(names, advance) if stepwise else []
             added = self._add(names, advance) if stepwise else []
-        single = {
-            name: line_correlation(column, self.examples.mean)
-            for name, column in zip(pairs.metric_names, pairs.metrics.T, strict=True)
-        }
         return Ablation(
-            self.score("everything", names, null=self.null), without, alone, single, eliminated,
-            added,
-        )  # fmt: skip
+            self.score("everything", names, null=self.null), without, alone, eliminated, added
+        )
 
     def score(self, what: str, names: Sequence[str], *, null: int = 0) -> Scored:
         """Score the predictor on some features."""

@@ -7,13 +7,13 @@ chance on such tables, which is far from 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from miscible.predict.contract import Predictor
-from miscible.predict.pairs import Examples, Floats, Pairs
+from miscible.predict.pairs import Examples, Floats, Ints, Pairs
 from miscible.predict.validation.crossvalidate import crossvalidate
 from miscible.predict.validation.folds import Fold
 from miscible.predict.validation.scores import score_lkto, score_loto
@@ -52,13 +52,9 @@ def relabel(
         loto, lkto: the folds of the scores to be had; either may be empty.
         number: how many relabellings.
     """
-    random = np.random.default_rng(seed)
-    tasks = np.flatnonzero(examples.pairs.seen())
     found = {"loto": list[float](), "lkto": list[float](), "skill": list[float]()}
     with task(label, total=number) as advance:
-        for _ in range(number):
-            order = np.arange(len(examples.pairs.models))
-            order[tasks] = random.permutation(tasks)
+        for order in relabellings(examples.pairs, number, seed):
             wrong = Examples(
                 examples.pairs.relabelled(order, among), examples.directed, examples.mean
             )
@@ -72,6 +68,15 @@ def relabel(
                 found["skill"].append(score.skill)
             advance(1)
     return Null(*(np.array(found[name]) for name in ("loto", "lkto", "skill")))
+
+
+def relabellings(pairs: Pairs, number: int, seed: int) -> Iterator[Ints]:
+    """Yield permutations, int64 [T], of the models that have a pair; the others keep their own."""
+    random, tasks = np.random.default_rng(seed), np.flatnonzero(pairs.seen())
+    for _ in range(number):
+        order = np.arange(len(pairs.models))
+        order[tasks] = random.permutation(tasks)
+        yield order
 
 
 def p_value(observed: float, null: Floats) -> float:
