@@ -15,7 +15,7 @@ from miscible.predict.fitting import fit
 from miscible.predict.predictor_file import write_predictor
 from miscible.predict.tables import read_tables
 from miscible.predict.validation.settings import Settings
-from miscible.report.expectations import expectations, expectations_table
+from miscible.report.expectations import expectations, expectations_finding, expectations_table
 from miscible.report.page import render
 from miscible.study import Study
 from miscible.study.outcomes import merge_outcomes
@@ -82,6 +82,15 @@ def test_the_report_puts_both_side_by_side(study: Study) -> None:
     assert cells["ties 0.5"][0] == f"{held['ties 0.5'].mean:.3f}"
     assert cells["ties 0.5"][1] == f"{held['ties 0.5'].measured:.3f}"
     assert cells["linear 0.25"][0] == "abstained"
+    notes = {row[0].text: row[2].note for row in table.rows}
+    low, high, measured = (getattr(held["ties 0.5"], key) for key in ("low", "high", "measured"))
+    inside = low <= measured <= high
+    assert notes["ties 0.5"] == ("in the interval" if inside else "outside the interval")
+    assert notes["linear 0.25"] == ""
+    assert expectations_finding(tables) == (
+        "1 of 3 merges were forecast; of 1 outcome, "
+        f"{int(inside)} came to lie in the 80 % interval."
+    )
     page = render(tables, analyse(tables))
     assert "Should I merge?" in page
     assert "expected-and-measured" in page
@@ -90,6 +99,7 @@ def test_the_report_puts_both_side_by_side(study: Study) -> None:
 def test_a_study_without_a_predictor_has_no_such_section(tmp_path: Path) -> None:
     study = open_small_study(tmp_path)
     assert expectations_table(study.tables()) is None
+    assert expectations_finding(study.tables()) == ""
 
 
 def test_rows_of_a_study_are_input_of_a_fit(study: Study, tmp_path: Path) -> None:

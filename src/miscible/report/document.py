@@ -66,7 +66,7 @@ def write_document(html: str, path: Path) -> None:
 
 def breakable(text: str) -> Markup:
     """Return text whose lines may break after the separators that model names are made of."""
-    parts = re.split(r"(?<=[_/+.:-])", text)
+    parts = re.split(r"(?<=[_/+:-])|(?<=\.)(?!\d)", text)
     return Markup("<wbr>").join(parts)
 
 

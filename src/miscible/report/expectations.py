@@ -18,7 +18,8 @@ from miscible.report.figure import (
     layout,
     width,
 )
-from miscible.report.table import Column, Table, TableCell
+from miscible.report.table import Column, Table, TableCell, plain
+from miscible.words import counted, number, percent
 
 if TYPE_CHECKING:
     from miscible.analyse.tables import StudyTables
@@ -44,6 +45,13 @@ class Expectation:
         """Whether there is a forecast."""
         return math.isfinite(self.mean)
 
+    @property
+    def inside(self) -> bool | None:
+        """Whether the outcome lies in the interval, None where one of them is not there."""
+        if not self.forecast or not math.isfinite(self.measured):
+            return None
+        return self.low <= self.measured <= self.high
+
 
 def expectations(tables: StudyTables) -> list[Expectation]:
     """Return every merge of two parents with what was expected and measured of it."""
@@ -68,6 +76,26 @@ def expectations(tables: StudyTables) -> list[Expectation]:
     return found
 
 
+def expectations_finding(tables: StudyTables) -> str:
+    """Say how many merges were forecast, and how many outcomes were as expected."""
+    held = expectations(tables)
+    if not held:
+        return ""
+    told = [each.inside for each in held if each.inside is not None]
+    said = f"{sum(each.forecast for each in held)} of {counted(len(held), 'merge')} were forecast"
+    if not told:
+        return f"{said}."
+    return (
+        f"{said}; of {counted(len(told), 'outcome')}, {sum(told)} came to lie in the "
+        f"{_interval(tables)}."
+    )
+
+
+def _interval(tables: StudyTables) -> str:
+    level = tables.predictions["level"].max() if len(tables.predictions) else math.nan
+    return f"{percent(level)} interval" if level == level else ""
+
+
 def expectations_table(tables: StudyTables) -> Table | None:
     """Return the table of all merges; None where no predictor was asked."""
     held = expectations(tables)
@@ -79,24 +107,20 @@ def expectations_table(tables: StudyTables) -> Table | None:
             expected = TableCell(f"{each.mean:.3f}", f"[{each.low:.3f}, {each.high:.3f}]")
         else:
             expected = TableCell("abstained", each.reason)
-        there = math.isfinite(each.measured)
-        measured = TableCell(f"{each.measured:.3f}") if there else TableCell("–", each.error)
-        verdict = TableCell("")
-        if each.forecast and there:
-            inside = each.low <= each.measured <= each.high
-            verdict = TableCell("within" if inside else "outside", "of the interval")
-        rows.append([TableCell(each.merge, each.parents), expected, measured, verdict])
-    level = tables.predictions["level"].max() if len(tables.predictions) else math.nan
-    note = f"{level:.0%} interval" if level == level else ""
-    heads = [Column("merge"), Column("expected", note), Column("measured"), Column("")]
+        measured = TableCell("–", each.error)
+        if math.isfinite(each.measured):
+            told = {True: "in the interval", False: "outside the interval", None: ""}[each.inside]
+            measured = TableCell(f"{each.measured:.3f}", told)
+        rows.append([TableCell(each.merge, each.parents), expected, measured])
+    note = _interval(tables)
+    heads = [Column("merge"), Column("expected", note), Column("measured")]
     return Table("Expected before merging, measured after", heads, rows)
 
 
 def expectation_charts(tables: StudyTables) -> ChartGroup:
     """Return expected and measured scores side by side; empty without a forecast."""
     held = [each for each in expectations(tables) if each.forecast]
-    table = expectations_table(tables)
-    if not held or table is None:
+    if not held:
         return ChartGroup("expected-charts", ())
     held.sort(key=lambda each: -each.mean)
     places = list(range(len(held)))
@@ -117,6 +141,9 @@ def expectation_charts(tables: StudyTables) -> ChartGroup:
         "hovertext": [f"{label(e.merge)}<br>measured {e.measured:.3f}" for e in held],
     }  # fmt: skip
     names = [each.merge for each in held]
+    body = [
+        [e.merge, *(number(v, 0.001) for v in (e.mean, e.low, e.high, e.measured))] for e in held
+    ]
     ticks = category_axis(names, down=True)
     scale = tables.predictions["target"].iloc[0]
     chart = Chart(
@@ -127,7 +154,7 @@ def expectation_charts(tables: StudyTables) -> ChartGroup:
             "data": [forecast, measured],
             "layout": layout(axis(f"{scale} score"), ticks, left=width(names)),
         },
-        table=table,
+        table=plain("Forecasts", ["merge", "expected", "lowest", "highest", "measured"], body),
         height=LINE * len(held) + 80,
     )
     return ChartGroup("expected-charts", [chart], wide=True)

@@ -20,7 +20,11 @@ from miscible.report.charts.preference import preference_charts
 from miscible.report.charts.ranks import rank_charts
 from miscible.report.charts.similarity import similarity_charts
 from miscible.report.document import document, write_document
-from miscible.report.expectations import expectation_charts, expectations_table
+from miscible.report.expectations import (
+    expectation_charts,
+    expectations_finding,
+    expectations_table,
+)
 from miscible.report.internals_tables import (
     aggregates_table,
     distances_table,
@@ -108,6 +112,7 @@ def render(tables: StudyTables, analysis: Analysis) -> str:
         doses=doses_table(tables),
         mergeability=mergeability_tables(before) if before.models else None,
         expectations=expectations_table(tables),
+        expected=expectations_finding(tables),
         depth=layers_that_differ(tables, analysis),
         aggregates=aggregates_table(analysis, ranking, tables),
         profile=profile_table(analysis),
