@@ -69,6 +69,29 @@ def test_people_see_models_and_ranked_pairs(models: list[Path], run: Callable[..
     assert "not a forecast" in outcome.stdout
 
 
+def test_a_narrow_terminal_cuts_no_name_and_no_figure(
+    models: list[Path], run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [models[0].parent / f"SmolLM2-135M-{folder.name}-instruct" for folder in models[1:]]
+    for folder, name in zip(models[1:], long, strict=True):
+        folder.rename(name)
+    monkeypatch.setenv("COLUMNS", "80")
+    found = measure(models[0], long)
+    for metrics in ((), ("--metrics", "task_vector")):
+        outcome = run(models[0], *long, *metrics)
+        text = outcome.stdout[outcome.stdout.index("Pairs") :]
+        table = text[: text.index("These are")].splitlines()
+        assert max(len(line) for line in table) <= 80
+        # Words are read down their column: broken, they are still whole.
+        start = next(line for line in table if "other" in line).index("other")
+        first = "".join(line[:start].strip() for line in table)
+        assert all(name.name in first for name in long[:2])
+        for pair in found.pairs:
+            value = pair.metrics["task_vector_magnitude_ratio"].value
+            assert f"{value:.3f}" in text
+    assert "weight_space_angle" in text
+
+
 def test_one_metric_is_a_matrix(models: list[Path], run: Callable[..., Result]) -> None:
     outcome = run(*models, "--metrics", "weight_space_angle")
     values = measure(models[0], models[1:], metrics="weight_space_angle").matrix(

@@ -16,6 +16,7 @@ from miscible.measure.result import Measurement
 from miscible.records import MergeabilityRow, to_frame
 from miscible.report.charts.metric_maps import clustered, in_a_plane, metric_maps
 from miscible.report.charts.metric_pairs import metric_pairs
+from miscible.report.figure import width
 from miscible.report.measure_page import render_measurement, write_measure_page
 from miscible.report.mergeability import Mergeability
 from report.test_page import EVIL, Outline, figures
@@ -89,6 +90,14 @@ def test_every_metric_and_pair_has_its_view(five: Measurement) -> None:
     assert len(pairs.charts[0].views) == len(pairs.selectors[0].options) == 10
     marks = pairs.charts[0].views["0"]["data"][2]
     assert len(marks["x"]) == 24 and all(0 <= x <= 1 for x in marks["x"])
+
+
+def test_the_margins_of_the_map_hold_its_names() -> None:
+    held = held_of(found([f"SmolLM2-135M-{name}-instruct" for name in ("law", "code", "math")]))
+    (chart,) = (chart for chart in metric_maps(held).charts if chart.id == "metric-map")
+    layout = chart.views["0"]["layout"]
+    for axis, side in (("xaxis", "b"), ("yaxis", "l")):
+        assert layout["margin"][side] >= width(layout[axis]["ticktext"], 99)
 
 
 def test_the_page_is_whole_and_harmless(five: Measurement, tmp_path: Path) -> None:

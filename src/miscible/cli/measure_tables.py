@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from miscible.cli.output import print_table, say
+from miscible.cli.output import SHORT, print_table, say, terminal_width
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from miscible.measure.contract import Value
     from miscible.measure.result import Measurement, ModelResult
@@ -73,7 +73,7 @@ def _print_models(models: Sequence[ModelResult], short: dict[str, str]) -> None:
         rows.append(
             [
                 short[model.name],
-                share,
+                _layer(share, model.layers),
                 model.status,
                 _figure(model.norm),
                 _figure(model.relative_distance),
@@ -88,6 +88,13 @@ def _print_models(models: Sequence[ModelResult], short: dict[str, str]) -> None:
     )
 
 
+def _layer(scope: str, scopes: Iterable[str]) -> str:
+    """Return a layer by its number alone where no other stack of layers has one."""
+    stacks = {each.rpartition(".")[0] for each in scopes if each.rpartition(".")[2].isdigit()}
+    stack, _, number = scope.rpartition(".")
+    return f"layer {number}" if number.isdigit() and stacks == {stack} else scope
+
+
 def _print_pairs(found: Measurement, shown: Sequence[str], short: dict[str, str]) -> None:
     first = shown[0]
     pairs = [pair for pair in found.pairs if pair.metrics[first].status in ("ok", "undefined")]
@@ -97,14 +104,15 @@ def _print_pairs(found: Measurement, shown: Sequence[str], short: dict[str, str]
         for pair in pairs[:MOST_ROWS]
     ]
     columns = [OVERVIEW.get(name, name) for name in shown]
-    wide = sum(len(column) + 2 for column in columns) > 100
+    names = 2 * (3 + min(SHORT, max(map(len, short.values()))))
+    wide = names + sum(len(column) + 3 for column in columns) > terminal_width()
     if wide:  # a column for each would not fit: a row for each
-        rows = [
-            [short[pair.a], short[pair.b], name, _cell(pair.metrics[name])]
-            for pair in pairs[:MOST_ROWS]
-            for name in shown
-            if pair.metrics[name].status != "excluded"
-        ]
+        rows = []
+        for pair in pairs[:MOST_ROWS]:
+            told = [name for name in shown if pair.metrics[name].status != "excluded"]
+            for name in told:  # both names once, beside the first
+                models = [short[pair.a], short[pair.b]] if name == told[0] else ["", ""]
+                rows.append([*models, name, _cell(pair.metrics[name])])
         columns = ["metric", "value"]
     print_table(
         f"Pairs, by {first.replace('_', ' ')}, the highest first",

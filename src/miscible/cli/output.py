@@ -17,7 +17,7 @@ from miscible.progress import Advance, shown_by
 SHORTEST_NAME = 24
 """Characters of a name that a table shows at least."""
 SHORT = 12
-"""Characters of a word beside a name (a method) that never give way to it."""
+"""Characters of a column of words that never give way."""
 
 
 class Format(StrEnum):
@@ -79,32 +79,59 @@ def print_table(
     from rich.text import Text
 
     console = Console()
-    figures = [
+    widths = [
         max([len(column), *(len(row[number]) for row in rows)])
         for number, column in enumerate(columns)
-        if number >= text
     ]
-    words = [
-        max([len(column), *(len(row[number]) for row in rows)])
-        for number, column in enumerate(columns[:text])
-    ][1:]
-    left = console.width - sum(figures) - 2 * len(columns)
+    left = console.width - sum(widths[text:]) - 3 * len(columns) + 1
+    # Where the terminal is narrow it is the words that give way, never a figure: one name is cut,
+    # several go on in the next line.
+    shares = [min(widths[0], left)] if text == 1 else _shares(widths[:text], left)
+    crowded = sum(widths[:text]) > left and (text > 1 or left >= SHORTEST_NAME)
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
-        if number < text:
-            # A name that is too long leaves room for the figures, where there is room for both.
-            only = left if text == 1 and left >= SHORTEST_NAME else None
-            wraps = number > 0 or (bool(words) and max(words) <= SHORT)
+        if number >= text:
+            table.add_column(column, justify="right", no_wrap=True, min_width=widths[number])
+        elif crowded:
             table.add_column(
-                column, no_wrap=not wraps, overflow="ellipsis" if not number else "fold",
-                max_width=only, min_width=min(words[number - 1], SHORT) if number else None,
+                column, width=shares[number], no_wrap=text == 1,
+                overflow="ellipsis" if text == 1 else "fold",
             )  # fmt: skip
-        else:  # where the terminal is narrow it is the words that give way, never a figure
-            width = max([len(column), *(len(row[number]) for row in rows)])
-            table.add_column(column, justify="right", no_wrap=True, min_width=width)
+        else:
+            table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        cells = [Text(cell) for cell in row]
+        if crowded and text > 1:
+            cells[:text] = [
+                Text(_broken(cell, share)) for cell, share in zip(row[:text], shares, strict=True)
+            ]
+        table.add_row(*cells)
     console.print(table)
+
+
+def terminal_width() -> int:
+    """Return how many characters a line has."""
+    from rich.console import Console
+
+    return Console().width
+
+
+def _broken(name: str, width: int) -> str:
+    """Return a name in lines of *width*, broken after a mark between its words where it has one."""
+    lines = []
+    while len(name) > width:
+        end = 1 + max(name.rfind(mark, 0, width) for mark in "-_/. ")
+        lines.append(name[: end or width].rstrip())
+        name = name[end or width :]
+    return "\n".join([*lines, name])
+
+
+def _shares(widths: Sequence[int], left: int) -> list[int]:
+    """Return how wide columns of words become: the widest give way first, to `SHORT` at least."""
+    shares = list(widths)
+    while sum(shares) > left and max(shares) > SHORT:
+        shares[shares.index(max(shares))] -= 1
+    return shares
 
 
 def duration(seconds: float) -> str:

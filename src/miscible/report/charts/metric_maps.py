@@ -137,8 +137,8 @@ def _view(held: Mergeability, metric: str, margin: int) -> Figure:
     return {
         "data": [heat],
         "layout": {
-            "xaxis": category_axis(names, tickangle=-90),
-            "yaxis": category_axis(names, down=True),
+            "xaxis": category_axis(names, longest=LONGEST, tickangle=-90),
+            "yaxis": category_axis(names, longest=LONGEST, down=True),
             "margin": {"l": margin, "r": COLOR_BAR, "t": 8, "b": margin, "autoexpand": False},
         },
     }
