@@ -113,7 +113,12 @@ def suggest(
             by = str(predictor)
         else:
             _refuse(
-                {"--base": base, "--calibration": calibration},
+                {
+                    "--base": base,
+                    "--calibration": calibration,
+                    "--samples": samples,
+                    "--length": length,
+                },
                 "without a predictor file no model is measured",
             )
             by = learner or "lasso"

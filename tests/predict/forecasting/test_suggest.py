@@ -144,6 +144,8 @@ def test_command_errors_are_one_sentence(tables: tuple[Path, Path]) -> None:
         (["--predictor", "laso"], "Did you mean 'lasso'"),
         (["--method", "tiess"], "Did you mean 'ties'"),
         (["--drop", "alfa"], "Did you mean 'alpha'"),
+        (["--samples", "8"], "'--samples' has no use here"),
+        (["--above", "nan"], "a finite number"),
     ):
         failed = CliRunner().invoke(app, [*given, *more])
         assert isinstance(failed.exception, MiscibleError)
