@@ -19,7 +19,7 @@ from miscible.keys import content_key
 from miscible.measure.calibrated import Calibrated, CalibrationNote, DataNote, RunPairs, nothing_ran
 from miscible.measure.calibration import BUILT_IN, CalibrationText, calibration_text
 from miscible.measure.contract import By, Needs
-from miscible.measure.scopes import BEFORE, renamed, same_stacks, scopes_of
+from miscible.measure.run_scopes import run_scopes
 from miscible.models.checkpoint import Checkpoint
 from miscible.models.layout import Layout
 
@@ -140,7 +140,7 @@ class Prepared:
                 held.gradient_pairs(),
                 run_midpoints(held, models, runner, self.pieces) if midpoints else {},
             ),
-            {} if by is None else _scopes(held, runner, layers, tensors, by, layout),
+            {} if by is None else run_scopes(held, runner, layers, tensors, by, layout),
             held.failures,
             _losses(held),
             self.note(),
@@ -327,37 +327,3 @@ def _losses(trace: Trace) -> dict[str, dict[str, float]]:
             sums[label][1] += piece.predictions
         found[name] = {label: total / count for label, (total, count) in sums.items()}
     return found
-
-
-def _scopes(
-    held: Trace,
-    runner: Runner[Any],
-    layers: Sequence[int],
-    tensors: Sequence[str],
-    by: By,
-    layout: Layout,
-) -> dict[str, RunPairs]:
-    sizes = {name: each.numel() for name, each in runner.module.named_parameters()}
-    stacks = same_stacks(sizes, tensors, layout)
-    found: dict[str, RunPairs] = {}
-    for scope, names in scopes_of(sizes, by, layout).items():
-        shared = [name for name in names if name in held.tensor_grams]
-        if shared:
-            share = sum(sizes[n] for n in shared) / sum(sizes[n] for n in names)
-            pairs = held.of_parameters(shared, share).gradient_pairs()
-            found[renamed(scope, stacks)] = RunPairs(gradients=pairs)
-    if by == "layer" and layers:
-        prefix = _stack(runner, layout)
-        for place, layer in enumerate(layers[1:], 1):
-            scope = BEFORE if layer == 0 else renamed(f"{prefix}{layer - 1}", stacks)
-            pairs_of = held.activation_pairs(layer=place)
-            found[scope] = replace(found.get(scope, RunPairs()), activations=pairs_of)
-    return found
-
-
-def _stack(runner: Runner[Any], layout: Layout) -> str:
-    """Return what the parameters of the blocks whose states are taken begin with."""
-    from miscible.models.blocks import stack_of_blocks
-
-    blocks = stack_of_blocks(runner.module)[1]
-    return next(f"{name}." for name, each in runner.module.named_modules() if each is blocks)
