@@ -71,6 +71,7 @@ def test_ablation_finds_what_matters() -> None:
     alone = {each.what: each for each in found.alone}
     assert without["without task_vector"].loto_r < 0.5 < alone["task_vector alone"].loto_r
     assert alone["task_vector alone"].p == 0.1 and alone["other alone"].p > 0.1
+    assert without["without other"].p == 0.1 and without["without task_vector"].p > 0.1
     assert found.added[0].what == f"+ {NAMES[0]}" and len(found.added) == 5
     assert found.eliminated[-1].features == 1
     assert found.eliminated[-1].loto_r == found.added[0].loto_r

@@ -68,7 +68,8 @@ class Ablation:
         everything: with all features.
         without, alone: with all but one category, and with one alone.
         eliminated: what was left out, from all features, one at a time: always the feature whose
-            loss hurts least. Each row is the predictor after that step.
+            loss hurts least. Each row is the predictor after that step. It has no null: steps are
+            chosen on the folds that they are scored on, and a null would have to choose anew.
         added: likewise from none, always the one that helps most.
     """
 
@@ -97,7 +98,7 @@ class Ablator:
         examples: of one method.
         among: all measured pairs, for relabelling.
         loto, lkto: folds; either may be empty.
-        null: relabelled tables for the categories alone.
+        null: relabelled tables for everything, and for categories alone and left out.
         seed: of fits and relabellings.
     """
 
@@ -126,7 +127,7 @@ class Ablator:
             for group, held in groups.items():
                 if by_category:
                     rest = [name for name in names if name not in held]
-                    without.append(self.score(f"without {group}", rest))
+                    without.append(self.score(f"without {group}", rest, null=self.null))
                     alone.append(self.score(f"{group} alone", held, null=self.null))
                     advance(2)
             eliminated = self._eliminate(names, advance) if stepwise else []
