@@ -70,13 +70,13 @@ class Descent:
         """Take a problem.
 
         Args:
-            basis: in float32.
+            basis: of its rows.
             layer: which of its layers.
             labels: class of each training row, int64 [rows].
             classes: number of classes. Those that no row bears get no probability.
         """
         present, self._labels = np.unique(labels.numpy(), return_inverse=True)
-        rows = self._rows = basis.training[layer]
+        rows = self._rows = basis.training[layer].float()
         self._present, self._classes = torch.from_numpy(present), classes
         self._exact = basis.exact[layer]
         self._spectrum = basis.spectrum[layer].float().numpy()

@@ -14,10 +14,13 @@ from miscible.probe.fit.descent import Descent
 from miscible.probe.fit.eigenbasis import Eigenbasis
 from miscible.probe.fit.newton import is_small, newton
 
+_SMALL = 1000
+"""Directions times classes up to which float64 costs too little to do without."""
+
 
 def precision_for(rows: int, width: int, classes: int) -> torch.dtype:
     """Return the precision in which problems want the eigenbasis of their rows."""
-    return torch.float64 if is_small(min(rows, width), classes) else torch.float32
+    return torch.float64 if min(rows, width) * classes <= _SMALL else torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,8 @@ class Fits:
             tolerance: largest `Solution.error`; missed only where thousands of steps do not do.
         """
         problems, shares = self._problems, self._shares[which]
-        bearing = problems.classes > 2 or bool((shares > 0).all())
-        if bearing and problems.basis.training.dtype == torch.float64:
+        small = is_small(problems.basis.training.shape[2], problems.classes)
+        if small and (problems.classes > 2 or bool((shares > 0).all())):
             rows = problems.basis.training[problems.layer[which]]
             labels = problems.labels[which]
             weights, error = newton(rows, labels, penalty, start, shares, tolerance)

@@ -13,9 +13,9 @@ from miscible.probe.fit.logistic import Design
 from miscible.probe.fit.logistic import Solution as Binary
 from miscible.probe.fit.logistic import solve as solve_binary
 
-LARGEST_BINARY = 256
+LARGEST_BINARY = 60
 """Directions up to which a problem of two classes is solved here."""
-LARGEST = 320
+LARGEST = 120
 """Directions times classes up to which a problem of more classes is solved here."""
 
 _FLAT = 1e-9

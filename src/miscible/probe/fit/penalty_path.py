@@ -20,7 +20,8 @@ from miscible.probe.fit.eigenbasis import Eigenbasis
 from miscible.probe.fit.linear import PASSED, SETTLED
 from miscible.probe.fit.multinomial import Fits, Problems, log_probabilities
 
-LOOSE, CLOSER, TIGHT = 0.1, (0.03, 0.003), 2e-5
+LOOSE, CLOSER = 0.1, (0.03, 0.003)
+TIGHT = {torch.float32: 2e-5, torch.float64: 1e-7}
 """Bounds on the error of the weights, relative to their norm. Scores at the tight one
 are within 1e-4 of the exact ones, relative to the largest, on real hidden states."""
 
@@ -120,13 +121,15 @@ class PenaltyPath:
             weights[problem, penalty] = found.weights.to(weights.dtype)
             left[problem, penalty], margins[problem, penalty] = found.loss, found.margin
         problem, penalty = _candidates(left, margins)
-        found = self._fit(problem, penalty, weights[problem, penalty], TIGHT)
+        tight = TIGHT[self._held.dtype]
+        found = self._fit(problem, penalty, weights[problem, penalty], tight)
         left.fill_(torch.inf)[problem, penalty] = found.loss
+        margins[problem, penalty] = found.margin
         # The first of equals is the strongest penalty; argmax keeps the first.
-        least = left.amin(dim=1, keepdim=True)
-        best = (left <= least * (1 + _ROUNDING)).to(torch.uint8).argmax(dim=1)
+        ceiling = (left + margins).amin(dim=1, keepdim=True)
+        best = (left - margins <= ceiling).to(torch.uint8).argmax(dim=1)
         picked = (best[problem] == penalty).nonzero().squeeze(1)
-        return Chosen(found.weights[picked], best, found.error[picked] <= TIGHT, losses)
+        return Chosen(found.weights[picked], best, found.error[picked] <= tight, losses)
 
     def walk(
         self, at_least: torch.Tensor | int = 0
@@ -190,10 +193,12 @@ class PenaltyPath:
                 for each, at in zip(residual, layer.tolist(), strict=True)
             ]
         )
+        free = residual.sum(dim=2).norm(dim=1)
         norm = found.weights[..., :-1].flatten(1).norm(dim=1)
+        bound = found.error * (slope * norm + free * (1 + norm))
         loss = losses.double().sum(dim=(1, 2))
         reached = found.error.clamp(min=tolerance)
-        margin = torch.minimum(slope * found.error * norm, _LOSS_ERROR * reached * loss)
+        margin = torch.minimum(bound, _LOSS_ERROR * reached * loss)
         return _Fit(found.weights, found.error, loss, torch.maximum(margin, _ROUNDING * loss))
 
 
