@@ -64,7 +64,7 @@ def test_what_is_remembered_is_true_of_another_penalty() -> None:
     steps, hessian = rng.normal(size=(3, 5)).astype(np.float32), np.diag(np.arange(1.0, 6))
     changes = (steps @ hessian).astype(np.float32)
     products = (steps * changes).sum(axis=1)
-    softmax_kernels.shift(steps, changes, products, np.float32(0.5), 4)  # the last one is free
+    softmax_kernels.shift(steps, changes, products, 9, np.float32(0.5), 4)  # the last one is free
     more = hessian + np.diag([0.5, 0.5, 0.5, 0.5, 0])
     np.testing.assert_allclose(changes, steps @ more, rtol=1e-5)
     np.testing.assert_allclose(products, (steps * (steps @ more)).sum(axis=1), rtol=1e-5)

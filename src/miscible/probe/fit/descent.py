@@ -46,7 +46,7 @@ _BELIEVED = 1e-3
 _MARGIN = 0.7
 """Part of the tolerance to which float32 goes, so that float64 finds the error below it."""
 
-_PAIRS = 10
+_PAIRS = 8
 _MAX_STEPS = 3000
 _PATIENCE = 10
 """Steps in float32 without a lower bound on the error, after which float64 takes over."""
@@ -161,7 +161,7 @@ class Descent:
     def _set_penalty(self, penalty: float) -> None:
         more, self._penalty = np.float32(penalty) - self._penalty, np.float32(penalty)
         if more:
-            shift(self._steps, self._changes, self._products, more, self._weights)
+            shift(self._steps, self._changes, self._products, self._count, more, self._weights)
 
     def _differentiate(self, moved: bool) -> float:
         self._gradient, self._before = self._before, self._gradient

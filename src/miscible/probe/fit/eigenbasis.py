@@ -46,7 +46,7 @@ class Exact:
         Args:
             weights: in the basis, float64 [classes, directions].
         """
-        outer = weights if self.into is None else weights @ self.into.double().mT
+        outer = weights if self._into is None else weights @ self._into.mT
         return outer @ self._rows.mT, outer
 
     def gradient(
@@ -60,14 +60,18 @@ class Exact:
             penalty: on the weights.
         """
         slope = residual @ self._rows
-        if self.into is None:
+        if self._into is None:
             return slope + penalty * outer
         # With inner products the squared norm of the weights is outer . scores.
-        return (slope + penalty * scores) @ self.into.double()
+        return (slope + penalty * scores) @ self._into
 
     @cached_property
     def _rows(self) -> torch.Tensor:
         return self.rows.double()
+
+    @cached_property
+    def _into(self) -> torch.Tensor | None:
+        return None if self.into is None else self.into.double()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def standardised(
     # Means need float64; what is subtracted may then be rounded, as an intercept makes up for it.
     mean = training.mean(dim=0, dtype=torch.float64).to(precision)
     centred = training - mean
-    deviation = centred.square().mean(dim=0).sqrt()
+    deviation = torch.linalg.vector_norm(centred, dim=0) / len(states) ** 0.5
     constant = deviation <= CONSTANT * mean.abs()
     factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[1] ** 0.5
     return centred.mul_(factor), (rest - mean).mul_(factor)

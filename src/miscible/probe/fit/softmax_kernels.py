@@ -304,15 +304,15 @@ def remember(gradient: Any, before: Any, step: Any, change: Any) -> Any:
 
 
 @_reordered
-def shift(steps: Any, changes: Any, products: Any, more: Any, weights: int) -> None:
+def shift(steps: Any, changes: Any, products: Any, count: int, more: Any, weights: int) -> None:
     """Make what is remembered true of a penalty that is *more* than the one before.
 
     Args:
-        steps, changes, products: see `descend`.
+        steps, changes, products, count: see `descend`.
         more: change of the penalty.
         weights: number of penalised variables, the first ones.
     """
-    for pair in range(len(products)):
+    for pair in range(min(count, len(products))):
         for k in range(weights):
             changes[pair, k] += more * steps[pair, k]
         products[pair] += more * _dot(steps[pair], steps[pair], weights)
