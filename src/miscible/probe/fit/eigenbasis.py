@@ -171,9 +171,11 @@ def standardised(
     # Means need float64; what is subtracted may then be rounded, as an intercept makes up for it.
     mean = training.mean(dim=0, dtype=torch.float64).to(precision)
     centred = training - mean
-    deviation = torch.linalg.vector_norm(centred, dim=0) / len(states) ** 0.5
+    # So do squares, which float32 may not hold.
+    length = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    deviation = length / len(states) ** 0.5
     constant = deviation <= CONSTANT * mean.abs()
-    factor = torch.where(constant, 0.0, 1 / deviation) / states.shape[1] ** 0.5
+    factor = (torch.where(constant, 0.0, 1 / deviation) / states.shape[1] ** 0.5).to(precision)
     return centred.mul_(factor), (rest - mean).mul_(factor)
 
 
