@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.shared_rows import CONSTANT
+from miscible.probe.fit.fold_moments import CONSTANT
 
 _EMPTY = {torch.float64: 1e-11, torch.float32: 1e-6}
 """A direction with less than this fraction of the largest variance is rounding noise."""

@@ -36,8 +36,9 @@ SETTLED = 0.02
 apart with such confidence is told apart at weaker penalties as well."""
 
 _CHUNK_BYTES = 2**25
-_FEW = 250
-"""Up to so many rows, Newton's method on Gram matrices is the cheaper."""
+_FEW = 1000
+"""Up to so many rows, and no more than features, Gram matrices are the cheaper; those of the splits
+of five folds are then 100 MB a layer."""
 
 _SMALL = 1000
 """With fewer rows, thread barriers cost more than threads gain (27-fold on a busy machine)."""
@@ -118,9 +119,10 @@ def threads_for(rows: int) -> Iterator[None]:
 def _fits(
     states: torch.Tensor, folds: torch.Tensor, splits: Splits, accuracy: Accuracy
 ) -> GramFits | SharedFits:
-    """Return the cheaper way to fit: few rows through their Gram matrices."""
+    """Return the cheaper way to fit."""
     few = states.shape[1] <= min(_FEW, states.shape[2])
-    return GramFits(states, folds, splits) if few else SharedFits(states, folds, splits, accuracy)
+    of = GramFits if few else SharedFits
+    return of(states, folds, splits, accuracy)
 
 
 def _choose_penalties(
@@ -137,13 +139,15 @@ def _choose_penalties(
     losses = marks.new_full((len(penalties), len(own), len(states), len(marks)), torch.inf)
     going = torch.ones(losses.shape[1:], dtype=torch.bool)
     finished = torch.ones(len(states), dtype=torch.bool)
+    first, second = torch.tensor(splits).T
     for number, penalty in enumerate(penalties):
-        everywhere = fits.solve(marks, marks.new_full((1, 1, 1), penalty))
+        strength = marks.new_full((1, 1, 1), penalty)
+        everywhere = fits.solve(marks, strength, going[first] | going[second])
         each = softplus(everywhere) - marks * everywhere
         loss = torch.zeros_like(losses[number])
-        for split, (first, second) in enumerate(splits):
-            loss[first] += each[split][..., own[second]].sum(dim=-1)
-            loss[second] += each[split][..., own[first]].sum(dim=-1)
+        for split, (one, other) in enumerate(splits):
+            loss[one] += each[split][..., own[other]].sum(dim=-1)
+            loss[other] += each[split][..., own[one]].sum(dim=-1)
         losses[number] = torch.where(going, loss, torch.inf)
         finished &= fits.finished | ~going.any(dim=2).any(dim=0)
         going &= (loss <= PASSED * losses.amin(dim=0)) & (loss > settled)

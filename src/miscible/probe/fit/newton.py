@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 
-from miscible.probe.fit.logistic import Design
 from miscible.probe.fit.logistic import Solution as Binary
 from miscible.probe.fit.logistic import solve as solve_binary
 
@@ -67,15 +66,10 @@ def _two(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # A binary regression on the difference of the two weights, which are each other's negative.
     difference = held[:, 1] - held[:, 0]
-    scores = (rows @ difference[:, :-1, None]).mT + difference[:, -1, None, None]
-    first = Binary(
-        difference[:, None, :-1], difference[:, -1:], scores,
-        torch.zeros(len(rows), 1, dtype=torch.bool),
-    )  # fmt: skip
-    design = Design(rows, gram=False, weights=torch.ones_like(rows[..., 0]))
-    found = solve_binary(design, labels.double().unsqueeze(1), penalty.unsqueeze(1), first)
-    half = torch.cat([found.coefficients[:, 0], found.intercept], dim=1) / 2
-    error = torch.where(found.converged[:, 0], 0.0, torch.inf)
+    first = Binary.at(rows, difference[:, :-1], difference[:, -1])
+    found = solve_binary(rows, labels.double(), penalty, first)
+    half = torch.cat([found.weights, found.intercept.unsqueeze(1)], dim=1) / 2
+    error = torch.where(found.converged, 0.0, torch.inf)
     return torch.stack([-half, half], dim=1), error
 
 

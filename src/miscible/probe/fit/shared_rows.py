@@ -24,8 +24,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import softplus
 
-CONSTANT = 1e-6
-"""A feature whose deviation is below this fraction of its mean is rounding noise of float32."""
+from miscible.probe.fit.fold_moments import Standardised
 
 _EMPTY = 1e-6
 """A direction with less than this fraction of the largest variance is rounding noise of float32."""
@@ -76,21 +75,25 @@ class SharedFits:
             splits: for each split, the folds that are left out.
             accuracy: of the solutions, and with it their precision.
         """
-        inside = torch.stack([torch.isin(folds, torch.tensor(out), invert=True) for out in splits])
-        self._rows = SharedRows.of(states, inside).to(accuracy.precision)
+        self._rows = SharedRows.of(states, folds, splits, accuracy.precision)
         self._accuracy = accuracy
         self._last: _Newton | None = None
 
-    def solve(self, labels: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    def solve(
+        self, labels: torch.Tensor, penalty: torch.Tensor, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return scores of all rows, [splits, layers, columns, rows].
 
         Args:
             labels: 0 or 1, [columns, rows].
             penalty: positive, [splits, layers, columns], or a shape that expands to it.
+            wanted: which to fit; the others are left as they are, [splits, layers, columns].
         """
         shape = (len(self._rows.inside), len(self._rows.rows), len(labels))
         strength = penalty.expand(shape).transpose(0, 1).flatten(1)
         newton = _Newton(self._rows, labels, strength, self._last)
+        if wanted is not None:
+            newton.converged = ~wanted.transpose(0, 1).flatten(1)
         for _ in range(_MAX_STEPS):
             newton.step(self._accuracy)
             if newton.converged.all():
@@ -129,33 +132,24 @@ class SharedRows:
     spectrum: torch.Tensor
 
     @classmethod
-    def of(cls, states: torch.Tensor, inside: torch.Tensor) -> SharedRows:
-        """Standardise on all rows, and compare with each subset.
+    def of(
+        cls,
+        states: torch.Tensor,
+        folds: torch.Tensor,
+        splits: Sequence[tuple[int, ...]],
+        precision: torch.dtype,
+    ) -> SharedRows:
+        """Take the rows of each split; see `Standardised.of`."""
+        held = Standardised.of(states, folds, splits, precision)
+        bases = [_eigenvectors(layer) for layer in held.rows.float()]
+        vectors, spectrum = (torch.stack(part) for part in zip(*bases, strict=True))
+        others = (inside_of(folds, splits), held.ratio, vectors, spectrum)
+        return cls(held.rows, *(part.to(precision) for part in others))
 
-        Args:
-            states: finite, [layers, rows, width].
-            inside: [subsets, rows].
-        """
-        wide = states.double()
-        inside = inside.double()
-        deviation, mean = torch.std_mean(wide, dim=1, correction=0, keepdim=True)
-        moving = deviation > CONSTANT * mean.abs()
-        rows = wide.sub_(mean).mul_(torch.where(moving, 1 / deviation, 0.0))
-        share = inside / inside.sum(dim=1, keepdim=True)
-        means = share @ rows
-        variance = (share @ rows.square() - means.square()).clamp_(min=0)
-        level = (means * deviation + mean).abs()
-        steady = variance.sqrt() * deviation <= CONSTANT * level
-        ratio = torch.where(steady | ~moving, 0.0, variance)
-        rows.mul_(rows.shape[-1] ** -0.5)
-        bases = [_eigenvectors(layer) for layer in rows.float()]
-        vectors, spectrum = (torch.stack(part).double() for part in zip(*bases, strict=True))
-        return cls(rows, inside, ratio, vectors, spectrum)
 
-    def to(self, dtype: torch.dtype) -> SharedRows:
-        """Return the rows in another precision."""
-        parts = (self.rows, self.inside, self.ratio, self.vectors, self.spectrum)
-        return SharedRows(*(part.to(dtype) for part in parts))
+def inside_of(folds: torch.Tensor, splits: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Return whether the fold of each row is not one that a split leaves out, [splits, rows]."""
+    return torch.stack([torch.isin(folds, torch.tensor(out), invert=True) for out in splits])
 
 
 def _eigenvectors(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from miscible.probe.fit.compiled import in_order, reordered
 
 FLAT = 1e-9
 """Least mean curvature of a class: where all rows are told apart with certainty there is none,
@@ -33,18 +34,7 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _single = np.float32
 
 
-def _reordered(function: Any) -> Any:
-    # Sums may be taken in the order that fills the processor's lanes.
-    allowed = {"reassoc", "contract", "arcp", "nsz"}
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath=allowed)(function)
-
-
-def _in_order(function: Any) -> Any:
-    allowed = {"contract", "nsz"}
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath=allowed)(function)
-
-
-@_in_order
+@in_order
 def _exponentiate(values: Any) -> None:
     """Replace values of at most 0 by their exponentials, to about 1e-7 of each.
 
@@ -66,7 +56,7 @@ def _exponentiate(values: Any) -> None:
         values[i] *= series
 
 
-@_reordered
+@reordered
 def _dot(left: Any, right: Any, size: int) -> Any:
     total = _single(0)
     for i in range(size):
@@ -74,7 +64,7 @@ def _dot(left: Any, right: Any, size: int) -> Any:
     return total
 
 
-@_reordered
+@reordered
 def _chances(logits: Any, change: Any, size: Any, chances: Any, largest: Any) -> None:
     """Fill *chances* with exp(logits + size change), up to a factor for each row."""
     classes, rows = logits.shape
@@ -89,7 +79,7 @@ def _chances(logits: Any, change: Any, size: Any, chances: Any, largest: Any) ->
     _exponentiate(chances.reshape(-1))
 
 
-@_reordered
+@reordered
 def differentiate(
     logits: Any, labels: Any, chances: Any, workspace: Any, residual: Any, curvature: Any
 ) -> None:
@@ -123,7 +113,7 @@ def differentiate(
         residual[labels[i], i] -= _single(1)
 
 
-@_reordered
+@reordered
 def finish_gradient(
     gradient: Any,
     residual: Any,
@@ -169,7 +159,7 @@ def finish_gradient(
     return max(slope / (penalty * (norm + _single(1e-6))), np.sqrt(free) / (_single(1) + norm))
 
 
-@_reordered
+@reordered
 def descend(
     gradient: Any,
     diagonal: Any,
@@ -220,7 +210,7 @@ def descend(
                 direction[k] -= second * steps[at, k]
 
 
-@_reordered
+@reordered
 def advance(
     logits: Any,
     change: Any,
@@ -295,7 +285,7 @@ def advance(
             logits[c, i] += size * change[c, i]
 
 
-@_reordered
+@reordered
 def remember(gradient: Any, before: Any, step: Any, change: Any) -> Any:
     """Fill *change* with the change of the gradient; return its product with the step."""
     for k in range(gradient.size):
@@ -303,7 +293,7 @@ def remember(gradient: Any, before: Any, step: Any, change: Any) -> Any:
     return _dot(step, change, gradient.size)
 
 
-@_reordered
+@reordered
 def shift(steps: Any, changes: Any, products: Any, count: int, more: Any, weights: int) -> None:
     """Make what is remembered true of a penalty that is *more* than the one before.
 
@@ -318,7 +308,7 @@ def shift(steps: Any, changes: Any, products: Any, count: int, more: Any, weight
         products[pair] += more * _dot(steps[pair], steps[pair], weights)
 
 
-@_reordered
+@reordered
 def bend(chances: Any, change: Any, shift: Any, workspace: Any) -> None:
     """Replace *change* by the change of the residual that it makes, to first order.
 
