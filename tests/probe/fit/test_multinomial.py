@@ -9,13 +9,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from miscible.probe.fit.eigenbasis import eigenbasis
+from miscible.probe.fit.coordinates import coordinates
 from miscible.probe.fit.multinomial import (
     Fits,
     Problems,
     Solution,
     log_probabilities,
-    precision_for,
 )
 
 
@@ -38,18 +37,19 @@ def problems(
     features: np.ndarray, labels: np.ndarray, classes: int, penalty: float, others: int = 0
 ) -> Asked:
     count = len(features) - others
-    precision = precision_for(count, features.shape[2], classes)
-    basis = eigenbasis(features, np.arange(count), np.arange(count, len(features)), precision)
-    layers = len(basis.training)
+    layers = features.shape[1]
+    train, rest = np.arange(count), np.arange(count, len(features))
+    features = np.ascontiguousarray(features)
+    places = coordinates(features, slice(0, layers), train, rest, classes, 1)
     marks = torch.from_numpy(labels[:count]).repeat(layers, 1)
-    made = Problems(basis, torch.arange(layers), marks, classes)
-    return Asked(made, penalty, torch.cat([basis.training, basis.others], dim=1))
+    made = Problems(places, torch.arange(layers), marks, classes)
+    return Asked(made, penalty, torch.cat([places.training, places.others], dim=1))
 
 
 def fit(asked: Asked, tolerance: float = 1e-4) -> Solution:
     fits, layer = Fits(asked.problems), asked.problems.layer
     penalty = torch.full((len(layer),), asked.penalty, dtype=torch.float64)
-    return fits.solve(layer, penalty, fits.initial(), tolerance)
+    return fits.solve(layer, penalty, tolerance)
 
 
 def scores_of(found: Solution, asked: Asked) -> torch.Tensor:

@@ -4,15 +4,15 @@ With rows x, labels y, and weights w_c and intercept b_c of each class c that oc
 
     minimise  sum_i -log softmax(W x_i + b)[y_i] + penalty / 2 sum_c |w_c|^2.
 
-The rows come in the eigenbasis of their second moments S (`miscible.probe.fit.eigenbasis`). There
-the Hessian of class c is close to
+With S the second moments of the rows, the Hessian of class c is close to
 
-    mean_i p_ic (1 - p_ic) S + penalty,
+    mean_i p_ic (1 - p_ic) S + penalty:
 
-S being diagonal: the bound of Boehning (1992, Annals of the Institute of Statistical Mathematics
-44, 197-200), 1/2 (I - 11'/C) kron X'X, with the curvature that the class has now instead of the
-largest that it can have. It preconditions L-BFGS in float32, and then, for the last digits, Newton
-steps: the gradient in float64, the step by conjugate gradients in float32.
+the bound of Boehning (1992, Annals of the Institute of Statistical Mathematics 44, 197-200),
+1/2 (I - 11'/C) kron X'X, with the curvature that the class has now instead of the largest that it
+can have. Its diagonal preconditions L-BFGS in float32, and then, for the last digits, Newton
+steps: the gradient in float64, the step by conjugate gradients in float32. Where these take long
+the rows are rotated so that S is diagonal (`miscible.probe.fit.coordinates`).
 
 The penalised objective is strongly convex, so the distance to the optimum is at most the norm of
 the gradient divided by the penalty. Fitting stops when that bound is small: convergence is proven,
@@ -29,7 +29,7 @@ import math
 import numpy as np
 import torch
 
-from miscible.probe.fit.eigenbasis import Eigenbasis
+from miscible.probe.fit.coordinates import Coordinates
 from miscible.probe.fit.softmax_kernels import (
     FLAT,
     advance,
@@ -53,6 +53,9 @@ _PATIENCE = 10
 _MAX_NEWTON = 60
 _NEWTON_PATIENCE = 8
 _MAX_PRODUCTS = 300
+_UNROTATED_STEPS, _UNROTATED_PRODUCTS = 150, 50
+"""Steps in all fits, and products of a Newton step, after which rows are rotated: by then they have
+cost about as much as the rotation."""
 _REST = 0.05
 """Part of the gradient that conjugate gradients leave at first; the steps converge linearly, each
 to about this part of the error before it, or quadratically where they are far away."""
@@ -66,25 +69,29 @@ class Descent:
     remembered step to the change of gradient that it made.
     """
 
-    def __init__(self, basis: Eigenbasis, layer: int, labels: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self, coordinates: Coordinates, layer: int, labels: torch.Tensor, classes: int
+    ) -> None:
         """Take a problem.
 
         Args:
-            basis: of its rows.
-            layer: which of its layers.
+            coordinates: of its rows.
+            layer: which of their layers.
             labels: class of each training row, int64 [rows].
             classes: number of classes. Those that no row bears get no probability.
         """
-        present, self._labels = np.unique(labels.numpy(), return_inverse=True)
-        rows = self._rows = basis.training[layer].float()
+        present, self._labels, counts = np.unique(
+            labels.numpy(), return_inverse=True, return_counts=True
+        )
+        self._coordinates, self._layer = coordinates, layer
+        self._exact = coordinates.exact[layer]
         self._present, self._classes = torch.from_numpy(present), classes
-        self._exact = basis.exact[layer]
-        self._spectrum = basis.spectrum[layer].float().numpy()
-        count, width = rows.shape
+        count, width = coordinates.training.shape[1:]
         bearing = len(present)
         self._weights = bearing * width  # the first part of a point; then come the intercepts
         size = self._weights + bearing
         self._point = np.zeros(size, np.float32)
+        self._point[self._weights :] = np.log(counts / count)
         self._gradient, self._before = np.zeros((2, size), np.float32)
         self._direction, self._diagonal = np.zeros(size, np.float32), np.ones(size, np.float32)
         self._steps, self._changes = np.zeros((2, _PAIRS, size), np.float32)
@@ -92,9 +99,10 @@ class Descent:
         self._logits, self._change, self._chances, self._residual = np.zeros(
             (4, bearing, count), np.float32
         )
+        self._logits += self._point[self._weights :, None]
         self._workspace = np.zeros((4, count), np.float32)
         self._curvature = np.zeros(bearing, np.float32)
-        self._penalty = np.float32(0)
+        self._penalty, self._taken = np.float32(0), 0
         # The same memory, as factors of matrix products.
         self._residual_factor = torch.from_numpy(self._residual)
         self._into_logits, self._into_change = map(torch.from_numpy, (self._logits, self._change))
@@ -102,17 +110,29 @@ class Descent:
             torch.from_numpy(flat)[: self._weights].view(bearing, width)
             for flat in (self._point, self._direction, self._gradient, self._before)
         )
+        self._vectors: torch.Tensor | None = None
+        self._rows = coordinates.training[layer].float()
+        self._squares = self._rows.square().sum(dim=0).numpy()
+        if coordinates.is_rotated(layer):
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Go on in rotated coordinates, and forget what L-BFGS has learnt in the others."""
+        rows, squares, self._vectors = self._coordinates.rotated(self._layer)
+        self._rows, self._squares, self._count = rows, squares.numpy(), 0
+        self._point_factor.copy_(self._point_factor @ self._vectors)
 
     def fit(
-        self, penalty: float, start: torch.Tensor, tolerance: float
+        self, penalty: float, tolerance: float, start: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, float]:
         """Fit at a penalty.
 
         Args:
             penalty: positive. If two classes occur it counts twice, so that it is the penalty of a
                 binary regression with the difference of the weights.
-            start: weights to start from, [classes, directions + 1], the intercept last.
             tolerance: largest bound on the error; missed only after thousands of steps.
+            start: weights to start from, [classes, directions + 1], the intercept last; None to go
+                on from the last ones, at first the log-frequencies of the classes.
 
         Returns:
             weights in float64, the intercept of classes without rows being -inf, and the bound: the
@@ -125,37 +145,66 @@ class Descent:
         strength = penalty * (2.0 if len(self._present) == 2 else 1.0)
         self._set_penalty(strength)
         surely = tolerance >= _BELIEVED
-        self._go_to(start[self._present].float(), afresh=not surely)
+        if start is not None:
+            self._go_to(start[self._present].float())
+        elif not surely:
+            self._take_logits()
         error = self._by_quasi_newton(tolerance if surely else _MARGIN * tolerance)
         if surely and error <= tolerance:
-            return self._spread(torch.from_numpy(self._point).double()), error
+            return self._spread(self._unrotated(torch.from_numpy(self._point).double())), error
         return self._by_newton(strength, tolerance)
 
-    def _spread(self, point: torch.Tensor) -> torch.Tensor:
-        width = self._rows.shape[1]
-        weights = point.new_zeros(self._classes, width + 1)
-        weights[:, -1] = -torch.inf
-        weights[self._present, :-1] = point[: self._weights].view(-1, width)
-        weights[self._present, -1] = point[self._weights :]
-        return weights
+    def _rotated(self, point: torch.Tensor) -> torch.Tensor:
+        """Return weights and intercepts in the coordinates of the rows in use."""
+        if self._vectors is None:
+            return point
+        return self._turned(point, self._vectors)
 
-    def _go_to(self, start: torch.Tensor, afresh: bool) -> None:
-        point = torch.cat([start[:, :-1].flatten(), start[:, -1]]).numpy()
-        if afresh or not np.array_equal(point, self._point):
-            self._point[:] = point
-            torch.mm(self._point_factor, self._rows.mT, out=self._into_logits)
-            self._logits += self._point[self._weights :, None]
+    def _unrotated(self, point: torch.Tensor) -> torch.Tensor:
+        if self._vectors is None:
+            return point
+        return self._turned(point, self._vectors.mT)
+
+    def _turned(self, point: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        weights = point[: self._weights].view(len(self._present), -1)
+        turned = weights @ vectors.to(point.dtype)
+        return torch.cat([turned.flatten(), point[self._weights :]])
+
+    def _spread(self, point: torch.Tensor) -> torch.Tensor:
+        weights = point[: self._weights].view(len(self._present), -1)
+        present = torch.cat([weights, point[self._weights :, None]], dim=1)
+        if len(present) == self._classes:
+            return present
+        spread = present.new_zeros(self._classes, present.shape[1])
+        spread[:, -1] = -torch.inf
+        spread[self._present] = present
+        return spread
+
+    def _go_to(self, start: torch.Tensor) -> None:
+        point = torch.cat([start[:, :-1].flatten(), start[:, -1]])
+        self._point[:] = self._rotated(point).numpy()
+        self._take_logits()
+
+    def _take_logits(self) -> None:
+        torch.mm(self._point_factor, self._rows.mT, out=self._into_logits)
+        self._logits += self._point[self._weights :, None]
 
     def _by_quasi_newton(self, tolerance: float) -> float:
         """Go to the optimum in float32 and return the bound on the error."""
-        least, waited = math.inf, 0
-        for number in range(_MAX_STEPS):
-            error = self._differentiate(moved=number > 0)
+        least, waited, moved = math.inf, 0, False
+        for _ in range(_MAX_STEPS):
+            stuck = self._taken >= _UNROTATED_STEPS or waited >= _PATIENCE
+            if stuck and self._vectors is None:
+                self._rotate()
+                least, waited, moved = math.inf, 0, False
+            error = self._differentiate(moved)
             waited = 0 if error < least else waited + 1
             least = min(error, least)
-            if error <= tolerance or waited >= _PATIENCE:
+            if error <= tolerance or (waited >= _PATIENCE and self._vectors is not None):
                 break
             self._step()
+            self._taken += 1
+            moved = True
         return error
 
     def _set_penalty(self, penalty: float) -> None:
@@ -172,7 +221,7 @@ class Descent:
         )  # fmt: skip
         torch.mm(self._residual_factor, self._rows, out=self._into_gradient)
         error = finish_gradient(
-            self._gradient, self._residual, self._point, self._penalty, self._spectrum,
+            self._gradient, self._residual, self._point, self._penalty, self._squares,
             self._curvature, self._diagonal,
         )  # fmt: skip
         if moved:
@@ -197,7 +246,7 @@ class Descent:
 
     def _by_newton(self, penalty: float, tolerance: float) -> tuple[torch.Tensor, float]:
         """Go from where float32 ended to the optimum in float64."""
-        point = torch.from_numpy(self._point).double()
+        point = self._unrotated(torch.from_numpy(self._point).double())
         best, least, waited = point, math.inf, 0
         for _ in range(_MAX_NEWTON):
             gradient, chances, error = self._exact_gradient(point, penalty)
@@ -214,14 +263,11 @@ class Descent:
         self, point: torch.Tensor, penalty: float
     ) -> tuple[torch.Tensor, torch.Tensor, float]:
         weights, free = point[: self._weights].view(len(self._present), -1), point[self._weights :]
-        scores, outer = self._exact.scores(weights)
-        chances = (scores + free.unsqueeze(1)).softmax(dim=0)
-        residual = chances.clone()
-        residual[torch.from_numpy(self._labels), torch.arange(residual.shape[1])] -= 1
-        slope = self._exact.gradient(residual, scores, outer, penalty)
-        alone = residual.sum(dim=1)
+        slope, alone, chances = self._exact.derivative(
+            weights, free, torch.from_numpy(self._labels), penalty
+        )
         norm = float(weights.norm())
-        curvature = (chances - chances.square()).sum(dim=1).clamp_(min=FLAT * residual.shape[1])
+        curvature = (chances - chances.square()).sum(dim=1).clamp_(min=FLAT * chances.shape[1])
         error = max(
             float(slope.norm()) / (penalty * (norm + _SMALL)),
             float((alone / curvature).norm()) / (1 + norm),
@@ -235,16 +281,17 @@ class Descent:
         rows, cut = self._chances.shape[1], self._weights
         self._chances[:] = chances.numpy()
         curvature = (chances - chances.square()).mean(dim=1).clamp_(min=FLAT).float()
-        along = torch.outer(curvature, torch.from_numpy(self._spectrum)) + penalty
+        along = torch.outer(curvature, torch.from_numpy(self._squares)) + penalty
         diagonal = torch.cat([along.flatten(), curvature * rows])
         scale = float(gradient.norm())
-        left = (gradient / -scale).float()  # of length 1: its squares do not underflow
+        left = self._rotated(gradient / -scale).float()  # of length 1: its squares do not underflow
         step, ahead = torch.zeros_like(left), left / diagonal
         length = float(left @ ahead)
         image = torch.empty_like(left)
         goal = rest * float(left.norm())
         change = self._into_change
-        for _ in range(_MAX_PRODUCTS):
+        products = _UNROTATED_PRODUCTS if self._vectors is None else _MAX_PRODUCTS
+        for _ in range(products):
             torch.mm(ahead[:cut].view(len(change), -1), self._rows.mT, out=change)
             bend(self._chances, self._change, ahead[cut:].numpy(), self._workspace)
             torch.mm(change, self._rows, out=image[:cut].view(len(change), -1))
@@ -261,4 +308,8 @@ class Descent:
             near = left / diagonal
             before, length = length, float(left @ near)
             ahead = near.add_(ahead, alpha=length / before)
-        return scale * step.double()
+        else:
+            if self._vectors is None:
+                self._rotate()
+                return scale * step.double()
+        return scale * self._unrotated(step.double())

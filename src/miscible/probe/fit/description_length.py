@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.eigenbasis import check_finite, eigenbasis, layer_chunks
+from miscible.probe.fit.coordinates import coordinates, directions, layer_chunks
 from miscible.probe.fit.linear import PENALTIES
-from miscible.probe.fit.multinomial import precision_for
 from miscible.probe.fit.penalty_path import PenaltyPath
+from miscible.probe.fit.standardise import check_finite
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Where blocks end, as fractions of all rows."""
@@ -106,17 +106,16 @@ def description_length(
     bits[..., 0] = stops[0] * math.log2(classes)
     chosen = np.empty((columns, layers, len(stops) - 1))
     marks = torch.tensor(labels)
-    size = min(rows, width) + 1
-    bytes_of_a_layer = 12 * rows * size + 4 * columns * classes * (_WORKSPACES * size + 8 * rows)
+    features = np.ascontiguousarray(features)
+    size = directions(rows, 0, width, classes * columns) + 1
+    bytes_of_a_layer = 24 * rows * size + 4 * columns * classes * (_WORKSPACES * size + 8 * rows)
     for part in layer_chunks(layers, bytes_of_a_layer):
         shape = (min(part.stop, layers) - part.start, columns)
         best = torch.zeros(math.prod(shape), dtype=torch.int64)
         for block, (start, stop) in enumerate(pairwise(stops)):
-            precision = precision_for(start, width, classes)
-            basis = eigenbasis(
-                features[:, part], np.arange(start), np.arange(start, stop), precision
-            )
-            path = PenaltyPath(basis, marks[:, :stop], start, stop - start, classes, penalties)
+            seen, next_rows = np.arange(start), np.arange(start, stop)
+            places = coordinates(features, part, seen, next_rows, classes, columns)
+            path = PenaltyPath(places, marks[:, :stop], start, stop - start, classes, penalties)
             losses, _, weights = path.walk(best)
             nats = path.losses_at(best, weights) + _escape(path, start, stop - start, classes)
             bits[:, part, block + 1] = (nats / math.log(2)).view(shape).T.numpy()

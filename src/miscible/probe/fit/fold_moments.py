@@ -15,9 +15,7 @@ import numpy as np
 import torch
 
 from miscible.probe.fit.compiled import in_order
-
-CONSTANT = 1e-6
-"""A feature whose deviation is below this fraction of its mean is rounding noise of float32."""
+from miscible.probe.fit.standardise import CONSTANT, rescale
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class Standardised:
         for number, left_out in enumerate(splits):
             inside[number, list(left_out)] = 0
         layers, rows, width = states.shape
+        every = np.arange(rows)
         standard = torch.empty(layers, rows, width, dtype=precision)
         ratio = torch.empty(layers, len(splits), width, dtype=torch.float64)
         means, squares = torch.empty(2, len(counts), width, dtype=torch.float64)
@@ -68,7 +67,10 @@ class Standardised:
             factor = torch.where(deviation[-1] > 0, 1 / deviation[-1], 0.0)
             torch.square(deviation[:-1] * factor, out=ratio[layer])
             factor *= width**-0.5
-            _scale(states[layer].numpy(), mean[-1].numpy(), factor.numpy(), standard[layer].numpy())
+            rescale(
+                states[layer].numpy()[:, None], 0, every, mean[-1].numpy(), factor.numpy(),
+                standard[layer].numpy(),
+            )  # fmt: skip
         return cls(standard, ratio)
 
 
@@ -115,10 +117,3 @@ def _combine(inside: Any, counts: Any, means: Any, squares: Any, mean: Any, devi
         for j in range(width):
             root = math.sqrt(square[j] / total)
             square[j] = root if root > CONSTANT * abs(at[j]) else 0.0
-
-
-@in_order
-def _scale(states: Any, mean: Any, factor: Any, standard: Any) -> None:
-    for row in range(len(states)):
-        for j in range(states.shape[1]):
-            standard[row, j] = (states[row, j] - mean[j]) * factor[j]

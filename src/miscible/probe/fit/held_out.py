@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.eigenbasis import check_finite, eigenbasis, layer_chunks, standardised
+from miscible.probe.fit.coordinates import coordinates, directions, layer_chunks
 from miscible.probe.fit.linear import PENALTIES
-from miscible.probe.fit.multinomial import precision_for
 from miscible.probe.fit.penalty_path import PenaltyPath
 from miscible.probe.fit.ridge import solve_ridge
+from miscible.probe.fit.standardise import check_finite, standardised
 
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -94,18 +94,18 @@ def fit_classes(
     scores = np.empty((columns, layers, len(test), classes))
     chosen = np.empty((columns, layers))
     converged = np.empty(layers, dtype=bool)
-    size = min(len(train), features.shape[2]) + 1
-    bytes_of_a_layer = 12 * len(marks[0]) * size + 4 * columns * classes * (
+    size = directions(len(train), len(others), features.shape[2], classes * columns) + 1
+    bytes_of_a_layer = 24 * len(marks[0]) * size + 4 * columns * classes * (
         _WORKSPACES * size + 8 * len(train) + 4 * len(others)
     )
     grid = np.asarray(penalties)
-    precision = precision_for(len(train), features.shape[2], classes)
+    features = np.ascontiguousarray(features)
     for part in layer_chunks(layers, bytes_of_a_layer):
-        basis = eigenbasis(features[:, part], train, others, precision)
-        path = PenaltyPath(basis, marks, len(train), len(dev), classes, penalties)
+        places = coordinates(features, part, train, others, classes, columns)
+        path = PenaltyPath(places, marks, len(train), len(dev), classes, penalties)
         found = path.choose(whole_grid)
-        shape = (len(basis.training), columns)
-        logs = path.log_probabilities(found.weights, basis.others[:, len(dev) :])
+        shape = (len(places.training), columns)
+        logs = path.log_probabilities(found.weights, places.others[:, len(dev) :])
         scores[:, part] = logs.mT.reshape(*shape, len(test), classes).transpose(0, 1).numpy()
         chosen[:, part] = grid[found.penalty.view(shape).T.numpy()]
         converged[part] = found.converged.view(shape).all(dim=1).numpy()
@@ -139,8 +139,12 @@ def fit_values(
     chosen = np.empty((columns, layers))
     strengths = torch.tensor(penalties).double()
     others = np.concatenate([dev, test])
+    features = np.ascontiguousarray(features)
+    rows, rest = (
+        torch.empty(len(part), features.shape[2], dtype=torch.float64) for part in (train, others)
+    )
     for layer in range(layers):
-        rows, rest = standardised(features[train, layer], features[others, layer], torch.float64)
+        standardised(features, layer, train, others, (rows, rest))
         slopes, intercept = solve_ridge(rows, targets[:, train], strengths)
         predicted = slopes @ rest.mT + intercept
         error = (predicted[..., : len(dev)] - targets[:, dev]).square().sum(dim=-1)

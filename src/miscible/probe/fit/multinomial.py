@@ -10,17 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from miscible.probe.fit.coordinates import Coordinates
 from miscible.probe.fit.descent import Descent
-from miscible.probe.fit.eigenbasis import Eigenbasis
 from miscible.probe.fit.newton import is_small, newton
-
-_SMALL = 1000
-"""Directions times classes up to which float64 costs too little to do without."""
-
-
-def precision_for(rows: int, width: int, classes: int) -> torch.dtype:
-    """Return the precision in which problems want the eigenbasis of their rows."""
-    return torch.float64 if min(rows, width) * classes <= _SMALL else torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +20,13 @@ class Problems:
     """A batch of problems, each with the rows of one layer and the labels of one column.
 
     Attributes:
-        basis: eigenbasis of the rows of each layer, in the precision of `precision_for`.
+        coordinates: of the rows of each layer.
         layer: layer of each problem, ascending, int64 [problems].
         labels: int64 [problems, rows].
         classes: number of classes. Those that no row of a problem bears get no probability.
     """
 
-    basis: Eigenbasis
+    coordinates: Coordinates
     layer: torch.Tensor
     labels: torch.Tensor
     classes: int
@@ -66,16 +58,18 @@ class Fits:
         counts = torch.zeros(len(problems.layer), problems.classes, dtype=torch.float64)
         counts.scatter_add_(1, problems.labels, counts.new_ones(problems.labels.shape))
         self._shares = counts / problems.labels.shape[1]
-
-    def initial(self) -> torch.Tensor:
-        """Return weights that give every row the log-frequencies of the classes."""
-        count, size = len(self._problems.layer), self._problems.basis.spectrum.shape[1] + 1
-        weights = self._shares.new_zeros(count, self._problems.classes, size)
-        weights[..., -1] = self._shares.log()
-        return weights
+        size = problems.coordinates.training.shape[2] + 1
+        self._small = is_small(size - 1, problems.classes)
+        self._last = counts.new_zeros(*counts.shape, size if self._small else 0)
+        if self._small:
+            self._last[..., -1] = self._shares.log()
 
     def solve(
-        self, which: torch.Tensor, penalty: torch.Tensor, start: torch.Tensor, tolerance: float
+        self,
+        which: torch.Tensor,
+        penalty: torch.Tensor,
+        tolerance: float,
+        start: torch.Tensor | None = None,
     ) -> Solution:
         """Solve problems until the bound on each error is at most *tolerance*.
 
@@ -83,21 +77,24 @@ class Fits:
             which: indices of problems, ascending, [asked].
             penalty: positive, [asked]. If two classes occur it counts twice, so that it is the
                 penalty of a binary regression with the difference of the weights.
-            start: weights to start from, [asked, classes, directions + 1].
             tolerance: largest `Solution.error`; missed only where thousands of steps do not do.
+            start: weights to start from, [asked, classes, directions + 1]; None for those of each
+                problem's last fit, at first the log-frequencies of the classes.
         """
         problems, shares = self._problems, self._shares[which]
-        small = is_small(problems.basis.training.shape[2], problems.classes)
-        if small and (problems.classes > 2 or bool((shares > 0).all())):
-            rows = problems.basis.training[problems.layer[which]]
+        if self._small and (problems.classes > 2 or bool((shares > 0).all())):
+            rows = problems.coordinates.training[problems.layer[which]]
             labels = problems.labels[which]
+            start = self._last[which] if start is None else start
             weights, error = newton(rows, labels, penalty, start, shares, tolerance)
             weights[..., -1].masked_fill_(shares == 0, -torch.inf)
+            self._last[which] = weights
             return Solution(weights, error)
+        starts = [None] * len(which) if start is None else list(start)
         found = [
-            self._descent(each).fit(strength, from_here, tolerance)
+            self._descent(each).fit(strength, tolerance, from_here)
             for each, strength, from_here in zip(
-                which.tolist(), penalty.tolist(), start, strict=True
+                which.tolist(), penalty.tolist(), starts, strict=True
             )
         ]
         weights = torch.stack([weights for weights, _ in found])
@@ -107,7 +104,7 @@ class Fits:
         if which not in self._descents:
             problems = self._problems
             self._descents[which] = Descent(
-                problems.basis, int(problems.layer[which]), problems.labels[which],
+                problems.coordinates, int(problems.layer[which]), problems.labels[which],
                 problems.classes,
             )  # fmt: skip
         return self._descents[which]
@@ -120,7 +117,7 @@ def log_probabilities(
 
     Args:
         weights: of a `Solution`.
-        rows: in the basis that the weights were fitted in, [layers, rows, directions].
+        rows: in the coordinates that the weights were fitted in, [layers, rows, directions].
         layer: of each problem.
     """
     # The intercept may be -inf; a product must not meet it beside a 0.

@@ -14,9 +14,8 @@ import torch
 from torch.nn.functional import nll_loss, normalize, one_hot
 
 from miscible.errors import DatasetError
-from miscible.probe.fit.eigenbasis import check_finite
-from miscible.probe.fit.fold_moments import CONSTANT
 from miscible.probe.fit.held_out import HeldOut, Split
+from miscible.probe.fit.standardise import CONSTANT, check_finite
 
 NEIGHBOURS = (31, 15, 7, 3, 1)
 

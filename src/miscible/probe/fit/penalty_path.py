@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import torch
 
-from miscible.probe.fit.eigenbasis import Eigenbasis
+from miscible.probe.fit.coordinates import Coordinates
 from miscible.probe.fit.linear import PASSED, SETTLED
 from miscible.probe.fit.multinomial import Fits, Problems, log_probabilities
 
-LOOSE, CLOSER = 0.1, (0.03, 0.003)
+LOOSE, CLOSER = 0.1, (0.03, 0.01, 0.003)
 TIGHT = {torch.float32: 2e-5, torch.float64: 1e-7}
 """Bounds on the error of the weights, relative to their norm. Scores at the tight one
 are within 1e-4 of the exact ones, relative to the largest, on real hidden states."""
@@ -73,29 +73,30 @@ class PenaltyPath:
 
     def __init__(
         self,
-        basis: Eigenbasis,
+        places: Coordinates,
         labels: torch.Tensor,
         train: int,
         dev: int,
         classes: int,
         penalties: Sequence[float],
     ) -> None:
-        """Take the rows of a basis: *train* rows to fit, then *dev* rows to choose on.
+        """Take *train* rows to fit, then *dev* rows to choose on.
 
         Args:
-            basis: of some layers.
-            labels: of all rows of the basis, int64 [columns, rows].
+            places: of the rows of some layers.
+            labels: of all these rows, int64 [columns, rows].
             train, dev: numbers of rows.
             classes: number of classes.
             penalties: strongest first.
         """
-        layers, columns = len(basis.training), len(labels)
+        layers, columns = len(places.training), len(labels)
         repeated = labels.repeat(layers, 1)
         own, marks = repeated[:, :train], repeated[:, train : train + dev]
         self._penalties = torch.tensor(penalties, dtype=torch.float64)
+        self._classes = classes
         self._layer = torch.arange(layers).repeat_interleave(columns)
-        self._fits = Fits(Problems(basis, self._layer, own, classes))
-        self._held, self._marks = basis.others[:, :dev], marks
+        self._fits = Fits(Problems(places, self._layer, own, classes))
+        self._held, self._marks = places.others[:, :dev], marks
         counts = torch.zeros(len(repeated), classes, dtype=torch.int64)
         counts.scatter_add_(1, own, torch.ones_like(own))
         # Rows of classes that no training row has say nothing about the penalty.
@@ -113,16 +114,20 @@ class PenaltyPath:
         left = losses.clone()
         for tolerance in CLOSER:
             problem, penalty = _candidates(left, margins)
-            rivals = problem.bincount(minlength=len(left))[problem] > 1
-            problem, penalty = problem[rivals], penalty[rivals]
-            if not len(problem):
+            rivals = problem.bincount(minlength=len(left)) > 1
+            if not rivals.any():
                 break
-            found = self._fit(problem, penalty, weights[problem, penalty], tolerance)
+            if tolerance != CLOSER[-1]:
+                rivals &= _parting(left) >= tolerance
+            problem, penalty = problem[rivals[problem]], penalty[rivals[problem]]
+            if not len(problem):
+                continue
+            found = self._fit(problem, penalty, tolerance, weights[problem, penalty])
             weights[problem, penalty] = found.weights.to(weights.dtype)
             left[problem, penalty], margins[problem, penalty] = found.loss, found.margin
         problem, penalty = _candidates(left, margins)
         tight = TIGHT[self._held.dtype]
-        found = self._fit(problem, penalty, weights[problem, penalty], tight)
+        found = self._fit(problem, penalty, tight, weights[problem, penalty])
         left.fill_(torch.inf)[problem, penalty] = found.loss
         margins[problem, penalty] = found.margin
         # The first of equals is the strongest penalty; argmax keeps the first.
@@ -143,20 +148,20 @@ class PenaltyPath:
             development log-losses in nats, their margins, and weights, each
             [problems, penalties, ...]; losses are inf where the path did not go.
         """
-        current = self._fits.initial()
-        going = torch.arange(len(current))
-        losses = torch.full((len(current), len(self._penalties)), torch.inf, dtype=torch.float64)
+        going = torch.arange(len(self._layer))
+        losses = torch.full((len(going), len(self._penalties)), torch.inf, dtype=torch.float64)
         margins = torch.zeros_like(losses)
-        weights = torch.empty(*losses.shape, *current.shape[1:], dtype=torch.float32)
+        size = self._held.shape[2] + 1
+        weights = torch.empty(*losses.shape, self._classes, size, dtype=torch.float32)
         for number in range(len(self._penalties)):
             penalty = torch.full_like(going, number)
-            found = self._fit(going, penalty, current, LOOSE)
+            found = self._fit(going, penalty, LOOSE)
             weights[going, number] = found.weights.to(weights.dtype)
             losses[going, number], margins[going, number] = found.loss, found.margin
             kept = found.loss <= PASSED * losses[going].amin(dim=1)
             kept &= found.loss > SETTLED * self._known.sum(dim=1)[going]
             kept |= torch.as_tensor(at_least).expand(len(losses))[going] > number
-            going, current = going[kept], found.weights[kept]
+            going = going[kept]
             if not len(going):
                 break
         return losses, margins, weights
@@ -170,16 +175,20 @@ class PenaltyPath:
         """
         every = torch.arange(len(penalty))
         start = weights[every, penalty]
-        return self._fit(every, penalty, start, CLOSER[-1]).loss
+        return self._fit(every, penalty, CLOSER[-1], start).loss
 
     def log_probabilities(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return log-probabilities at other rows of the basis, [problems, classes, rows]."""
+        """Return log-probabilities at other rows, [problems, classes, rows]."""
         return log_probabilities(weights, rows, self._layer)
 
     def _fit(
-        self, problem: torch.Tensor, penalty: torch.Tensor, start: torch.Tensor, tolerance: float
+        self,
+        problem: torch.Tensor,
+        penalty: torch.Tensor,
+        tolerance: float,
+        start: torch.Tensor | None = None,
     ) -> _Fit:
-        found = self._fits.solve(problem, self._penalties[penalty], start, tolerance)
+        found = self._fits.solve(problem, self._penalties[penalty], tolerance, start)
         layer, known = self._layer[problem], self._known[problem].unsqueeze(1)
         logs = log_probabilities(found.weights, self._held, layer)
         own = self._marks[problem].unsqueeze(1)
@@ -208,3 +217,9 @@ def _candidates(losses: torch.Tensor, margins: torch.Tensor) -> tuple[torch.Tens
     losses.masked_fill_(losses - margins > ceiling, torch.inf)
     problem, penalty = losses.isfinite().nonzero(as_tuple=True)
     return problem, penalty
+
+
+def _parting(losses: torch.Tensor) -> torch.Tensor:
+    """Return the tolerance at which the margins of the two least losses part, [problems]."""
+    first, second = losses.topk(2, dim=1, largest=False).values.unbind(dim=1)
+    return (second - first) / (_LOSS_ERROR * (first + second))
