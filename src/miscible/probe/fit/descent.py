@@ -48,14 +48,15 @@ _MARGIN = 0.7
 
 _PAIRS = 8
 _MAX_STEPS = 3000
-_PATIENCE = 10
-"""Steps in float32 without a lower bound on the error, after which float64 takes over."""
+_WINDOW = 20
+"""Steps that must halve the bound on the error; if they do not, another way is tried: Newton's
+method if the optimum is near, rotated rows if it is not."""
+_NEAR = 0.1
 _MAX_NEWTON = 60
 _NEWTON_PATIENCE = 8
 _MAX_PRODUCTS = 300
-_UNROTATED_STEPS, _UNROTATED_PRODUCTS = 150, 50
-"""Steps in all fits, and products of a Newton step, after which rows are rotated: by then they have
-cost about as much as the rotation."""
+_UNROTATED_PRODUCTS = 100
+"""Of a Newton step, after which rows are rotated: they have cost about as much as that."""
 _REST = 0.05
 """Part of the gradient that conjugate gradients leave at first; the steps converge linearly, each
 to about this part of the error before it, or quadratically where they are far away."""
@@ -102,7 +103,7 @@ class Descent:
         self._logits += self._point[self._weights :, None]
         self._workspace = np.zeros((4, count), np.float32)
         self._curvature = np.zeros(bearing, np.float32)
-        self._penalty, self._taken = np.float32(0), 0
+        self._penalty = np.float32(0)
         # The same memory, as factors of matrix products.
         self._residual_factor = torch.from_numpy(self._residual)
         self._into_logits, self._into_change = map(torch.from_numpy, (self._logits, self._change))
@@ -191,21 +192,21 @@ class Descent:
 
     def _by_quasi_newton(self, tolerance: float) -> float:
         """Go to the optimum in float32 and return the bound on the error."""
-        least, waited, moved = math.inf, 0, False
+        errors: list[float] = []
+        moved = False
         for _ in range(_MAX_STEPS):
-            stuck = self._taken >= _UNROTATED_STEPS or waited >= _PATIENCE
-            if stuck and self._vectors is None:
-                self._rotate()
-                least, waited, moved = math.inf, 0, False
-            error = self._differentiate(moved)
-            waited = 0 if error < least else waited + 1
-            least = min(error, least)
-            if error <= tolerance or (waited >= _PATIENCE and self._vectors is not None):
+            errors.append(self._differentiate(moved))
+            if errors[-1] <= tolerance:
                 break
+            if _slow(errors):
+                if errors[-1] <= _NEAR or self._vectors is not None:
+                    break
+                self._rotate()
+                errors, moved = [], False
+                continue
             self._step()
-            self._taken += 1
             moved = True
-        return error
+        return errors[-1]
 
     def _set_penalty(self, penalty: float) -> None:
         more, self._penalty = np.float32(penalty) - self._penalty, np.float32(penalty)
@@ -313,3 +314,10 @@ class Descent:
                 self._rotate()
                 return scale * step.double()
         return scale * self._unrotated(step.double())
+
+
+def _slow(errors: list[float]) -> bool:
+    """Return whether the last steps have not halved the least error."""
+    if len(errors) <= _WINDOW:
+        return False
+    return min(errors[-_WINDOW:]) > 0.5 * min(errors[:-_WINDOW])
