@@ -4,10 +4,9 @@ A penalised linear fit depends on its rows through their inner products alone, s
 any coordinates that keep these:
 
 * the standardised features themselves;
-* with fewer rows than features, the rows of the Cholesky factor L of their inner products
-  K = L L', which has as many columns as rows. Weights w there stand for coefficients a = L'^-1 w of
-  the rows;
-* where K is not of full rank, as when rows repeat, the scaled eigenvectors of K.
+* with fewer rows than features, the Cholesky factor L of their inner products K = L L', which has
+  as many columns as rows;
+* where K is not of full rank, as when rows repeat, its eigenvectors, scaled.
 
 Fits that converge slowly are made in a fourth kind: the eigenvectors of the rows' second moments,
 in which these are diagonal (`Coordinates.rotated`). That costs as much as dozens of steps, and
@@ -24,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miscible.probe.fit.exact import ByFeatures, ByProducts, Exact
 from miscible.probe.fit.newton import LARGEST_BINARY
 from miscible.probe.fit.standardise import standardised
 
@@ -59,12 +57,13 @@ class Coordinates:
         training: [layers, training rows, directions]; the root mean square norm of a row is 1, or
             less if features are constant.
         others: rows that the coordinates were not made of, [layers, others, directions].
-        exact: of each layer.
+        exact: training rows in the precision in which their inner products are right, of each
+            layer.
     """
 
     training: torch.Tensor
     others: torch.Tensor
-    exact: tuple[Exact, ...]
+    exact: tuple[torch.Tensor, ...]
     _rotated: dict[int, Rotated] = field(default_factory=dict)
 
     def is_rotated(self, layer: int) -> bool:
@@ -107,14 +106,16 @@ def coordinates(
     rest = torch.empty(len(every), len(others), size, dtype=precision)
     standard = torch.empty(count, width, dtype=precision)
     standard_rest = torch.empty(len(others), width, dtype=precision)
-    exact: list[Exact] = []
+    exact: list[torch.Tensor] = []
     for place, layer in enumerate(every):
         if size < width:
             standardised(features, layer, train, others, (standard, standard_rest))
-            exact.append(_from_products(standard, standard_rest, training[place], rest[place]))
+            factor, rest[place] = _factor(standard, standard_rest)
+            exact.append(factor)
+            training[place] = factor
         else:
             standardised(features, layer, train, others, (training[place], rest[place]))
-            exact.append(ByFeatures(training[place]))
+            exact.append(training[place])
     return Coordinates(training, rest, tuple(exact))
 
 
@@ -133,28 +134,23 @@ def directions(count: int, others: int, width: int, outputs: int) -> int:
     return count if products < longer_rows else width
 
 
-def _from_products(
-    rows: torch.Tensor, other: torch.Tensor, training: torch.Tensor, rest: torch.Tensor
-) -> Exact:
-    """Fill *training* and *rest* with the coordinates of rows, and return how they are exact."""
-    products = rows @ rows.mT
+def _factor(rows: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return training rows in float64, and the other rows, in fewer directions than features."""
+    products, across = rows @ rows.mT, others @ rows.mT
     # The rows add up to 0. As much as their mean square along a constant feature makes them
     # independent, and changes no fit: the intercept is free, so that weight is 0 at the optimum.
     constant = products.trace() / len(rows) ** 2
     products += constant
-    across = other @ rows.mT + constant
+    across += constant
     factor, failed = torch.linalg.cholesky_ex(products.double())
     empty = _EMPTY[rows.dtype]
     if not failed and float(factor.diagonal().amin()) ** 2 > empty * float(products.norm()):
-        training.copy_(factor)
-        torch.linalg.solve_triangular(training.mT, across, upper=True, left=False, out=rest)
-        return ByProducts(products, factor=factor)
-    values, vectors = torch.linalg.eigh(products)
+        narrow = factor.mT.to(rows.dtype)
+        return factor, torch.linalg.solve_triangular(narrow, across, upper=True, left=False)
+    values, vectors = torch.linalg.eigh(products.double())
     root = values.where(values > empty * values[-1], 0.0).sqrt_()
-    torch.mul(vectors, root, out=training)
-    vectors *= torch.where(root > 0, 1 / root, 0.0)
-    torch.mm(across, vectors, out=rest)
-    return ByProducts(products, into=vectors.double())
+    inverse = vectors * torch.where(root > 0, 1 / root, 0.0)
+    return vectors * root, across @ inverse.to(rows.dtype)
 
 
 def layer_chunks(layers: int, bytes_of_a_layer: int) -> Iterator[slice]:

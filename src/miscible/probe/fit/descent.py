@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from miscible.probe.fit.coordinates import Coordinates
+from miscible.probe.fit.exact import derivative
 from miscible.probe.fit.softmax_kernels import (
     FLAT,
     advance,
@@ -264,8 +265,8 @@ class Descent:
         self, point: torch.Tensor, penalty: float
     ) -> tuple[torch.Tensor, torch.Tensor, float]:
         weights, free = point[: self._weights].view(len(self._present), -1), point[self._weights :]
-        slope, alone, chances = self._exact.derivative(
-            weights, free, torch.from_numpy(self._labels), penalty
+        slope, alone, chances = derivative(
+            self._exact, torch.from_numpy(self._labels), weights, free, penalty
         )
         norm = float(weights.norm())
         curvature = (chances - chances.square()).sum(dim=1).clamp_(min=FLAT * chances.shape[1])
