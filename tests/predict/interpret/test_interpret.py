@@ -77,3 +77,21 @@ def test_ablation_finds_what_matters() -> None:
     assert found.eliminated[-1].loto_r == found.added[0].loto_r
     assert len(found.alone) == len(found.without) == len(categories(held.pairs))
     assert found.everything.lkto_skill > 0.5
+
+
+def test_steps_are_chosen_anew_in_their_null() -> None:
+    held = named()
+    loto = leave_one_task_out(held.pairs)
+    real = Ablator(make("ols"), held, held.pairs, loto, [], null=9).run()
+    assert real.relabellings == 9 and real.as_dict()["steps_null_number"] == 9
+    assert real.added[0].p == 0.1 and real.eliminated[-1].p == 0.1
+    noise = replace(held, mean=np.random.default_rng(3).standard_normal(len(held)))
+    found = Ablator(make("ols"), noise, noise.pairs, loto, [], null=9).run()
+    # the first step takes the best of five: so does its null, which one feature's lies below
+    single = Ablator(make("ols"), noise, noise.pairs, loto, [], null=9).score(
+        "one", [found.added[0].what[2:]], null=9
+    )
+    assert found.added[0].loto_r == single.loto_r
+    assert found.added[0].null_r > single.null_r and found.added[0].p >= single.p
+    without = Ablator(make("ols"), held, held.pairs, loto, []).run()
+    assert without.relabellings == 0 and np.isnan(without.added[0].p)

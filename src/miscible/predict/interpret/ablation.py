@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from miscible.predict.contract import Predictor
-from miscible.predict.pairs import Examples, Pairs
+from miscible.predict.pairs import Examples, Floats, Pairs
 from miscible.predict.validation.crossvalidate import crossvalidate
 from miscible.predict.validation.folds import Fold
-from miscible.predict.validation.null import p_value, relabel
+from miscible.predict.validation.null import p_value, relabel, relabellings
 from miscible.predict.validation.scores import score_lkto, score_loto
 from miscible.progress import task
 
@@ -20,6 +20,8 @@ MODELS, OTHER = "models", "other"
 """Categories of scalars of single models, and of metrics that are not registered."""
 SUFFIXES = ("_mean", "_gap")
 """What a metric in both directions is called after."""
+STEPWISE_NULL = 19
+"""Most relabelled tables on which steps are chosen anew: each takes as long as the table itself."""
 
 
 def categories(pairs: Pairs) -> dict[str, list[str]]:
@@ -68,9 +70,11 @@ class Ablation:
         everything: with all features.
         without, alone: with all but one category, and with one alone.
         eliminated: what was left out, from all features, one at a time: always the feature whose
-            loss hurts least. Each row is the predictor after that step. It has no null: steps are
-            chosen on the folds that they are scored on, and a null would have to choose anew.
+            loss hurts least. Each row is the predictor after that step. Steps are chosen on the
+            folds that they are scored on, which flatters them; their null chooses as many steps
+            anew on every relabelled table, and is flattered likewise.
         added: likewise from none, always the one that helps most.
+        relabellings: of the null of steps; 0 if it has none.
     """
 
     everything: Scored
@@ -78,6 +82,7 @@ class Ablation:
     alone: Sequence[Scored]
     eliminated: Sequence[Scored]
     added: Sequence[Scored]
+    relabellings: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -87,6 +92,7 @@ class Ablation:
             "alone": [each.as_dict() for each in self.alone],
             "eliminated": [each.as_dict() for each in self.eliminated],
             "added": [each.as_dict() for each in self.added],
+            "steps_null_number": self.relabellings,
         }
 
 
@@ -98,7 +104,8 @@ class Ablator:
         examples: of one method.
         among: all measured pairs, for relabelling.
         loto, lkto: folds; either may be empty.
-        null: relabelled tables for everything, and for categories alone and left out.
+        null: relabelled tables for everything, and for categories alone and left out; for steps
+            at most `STEPWISE_NULL` of them.
         seed: of fits and relabellings.
     """
 
@@ -117,12 +124,15 @@ class Ablator:
         self.loto, self.lkto, self.null, self.seed = loto, lkto, null, seed
 
     def run(self, *, stepwise: bool = True) -> Ablation:
-        """Return all ablations; *stepwise* ones take F^2 / 2 validations each."""
+        """Return all ablations; *stepwise* ones take F^2 / 2 validations each, and a null as many
+        for every relabelled table.
+        """
         groups, pairs = categories(self.examples.pairs), self.examples.pairs
         names = [*pairs.metric_names, *pairs.scalar_names]
         by_category = len(groups) if len(groups) > 1 else 0
         steps = len(names) * (len(names) + 1) if stepwise else 0
-        with task("ablations", total=2 * by_category + steps) as advance:
+        number = min(self.null, STEPWISE_NULL) if stepwise and self.loto else 0
+        with task("ablations", total=2 * by_category + steps * (1 + number)) as advance:
             without, alone = [], []
             for group, held in groups.items():
                 if by_category:
@@ -132,9 +142,17 @@ class Ablator:
                     advance(2)
             eliminated = self._eliminate(names, advance) if stepwise else []
             added = self._add(names, advance) if stepwise else []
-        return Ablation(
-            self.score("everything", names, null=self.null), without, alone, eliminated, added
-        )
+            if number:
+                wrong = [each.steps(names, advance) for each in self._relabelled(number)]
+                away, toward = (np.array(held) for held in zip(*wrong, strict=True))
+                eliminated, added = _against(eliminated, away), _against(added, toward)
+        everything = self.score("everything", names, null=self.null)
+        return Ablation(everything, without, alone, eliminated, added, number)
+
+    def steps(self, names: Sequence[str], advance: Any) -> tuple[list[float], list[float]]:
+        """Return LOTO r after every step of elimination, and of addition."""
+        away, toward = self._eliminate(names, advance), self._add(names, advance)
+        return [each.loto_r for each in away], [each.loto_r for each in toward]
 
     def score(self, what: str, names: Sequence[str], *, null: int = 0) -> Scored:
         """Score the predictor on some features."""
@@ -156,6 +174,12 @@ class Ablator:
             ).loto  # fmt: skip
             null_r, p = float(nulls.mean()), p_value(loto_r, nulls)
         return Scored(what, len(names), loto_r, lkto_r, skill, null_r, p)
+
+    def _relabelled(self, number: int) -> Iterator[Ablator]:
+        held = self.examples
+        for order in relabellings(held.pairs, number, self.seed):
+            wrong = replace(held, pairs=held.pairs.relabelled(order, self.among))
+            yield Ablator(self.predictor.quick(), wrong, self.among, self.loto, [], seed=self.seed)
 
     def _only(self, names: Sequence[str]) -> Examples:
         held = self.examples
@@ -188,3 +212,11 @@ class Ablator:
             left.remove(best)
             found.append(self.score(f"+ {best}", kept))
         return found
+
+
+def _against(steps: Sequence[Scored], null: Floats) -> list[Scored]:
+    """Return steps beside their null, LOTO r of [N, steps]."""
+    return [
+        replace(each, null_r=float(np.nanmean(held)), p=p_value(each.loto_r, held))
+        for each, held in zip(steps, null.T, strict=True)
+    ]
