@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_t, norm
+from scipy.stats import t as student
 from typer.testing import CliRunner
 
 from miscible.cli import app
@@ -19,7 +21,7 @@ from miscible.errors import MiscibleError
 from miscible.predict.fitting import fit
 from miscible.predict.forecasting.advice import suggest_by
 from miscible.predict.forecasting.candidates import candidates
-from miscible.predict.forecasting.conditioning import Errors
+from miscible.predict.forecasting.conditioning import FREEDOM, Errors
 from miscible.predict.forecasting.knowledge import of_file
 from miscible.predict.forecasting.suggestion import Suggestions
 from miscible.predict.pairs import TARGETS, Floats, Ints, Outcomes, Pairs, PairTable
@@ -129,7 +131,8 @@ def test_learning_from_outcomes_lowers_errors_and_intervals_still_cover() -> Non
         left = rows[7:]
         before += np.abs(truth[left] - errors.forecast.mean[left]).tolist()
         after += np.abs(truth[left] - mean[left]).tolist()
-        inside += (np.abs(truth[left] - mean[left]) <= 1.2816 * sd[left]).tolist()
+        half = 1.2816 * sd[left] * errors.stretch(rows[:7], truth[rows[:7]])
+        inside += (np.abs(truth[left] - mean[left]) <= half).tolist()
     assert np.mean(after) < 0.8 * np.mean(before)
     # 48 pairs: binomial noise, and that of widths from ten tasks
     assert 0.65 < np.mean(inside) < 0.93
@@ -155,6 +158,30 @@ def test_conditioning_is_that_of_a_gaussian(predictor: PredictorFile, measured: 
     residual = y - errors.forecast.mean[taught]
     assert np.allclose(mean, errors.forecast.mean + across @ precision @ residual)
     assert np.allclose(spread**2, np.diag(covariance - across @ precision @ across.T), atol=1e-12)
+
+
+@pytest.mark.parametrize("far", [0.2, 3.0])
+def test_intervals_are_those_of_a_student_t(
+    predictor: PredictorFile, measured: Path, far: float
+) -> None:
+    known = replace(of_file(predictor)["ties"], shared=(0.6, 0.4))
+    errors = Errors.of(known, candidates(measured, None, Counter()))
+    rows: Ints = np.array([0, 3, 1])
+    covariance = errors.covariance(rows, rows)
+    taught = rows[:2]
+    y = errors.forecast.mean[taught] + far * errors.forecast.sd[taught]
+    mean, sd = errors.given(taught, y)
+    half = norm.ppf(0.9) * errors.stretch(taught, y) * sd[1]
+    # the same interval holds 80 % of each error by itself, before anything is known of another
+    shape = covariance * (norm.ppf(0.9) / student.ppf(0.9, FREEDOM)) ** 2
+    joint = multivariate_t(errors.forecast.mean[rows], shape, df=FREEDOM)
+    known_alone = multivariate_t(errors.forecast.mean[taught], shape[:2, :2], df=FREEDOM)
+    grid = np.linspace(mean[1] - half, mean[1] + half, 2001)
+    at = np.column_stack([np.tile(y, (len(grid), 1)), grid])
+    inside = np.trapezoid(joint.pdf(at), grid) / known_alone.pdf(y)
+    assert inside == pytest.approx(0.8, abs=1e-4)
+    assert (errors.stretch(taught, y) > 1) == (far > 1)
+    assert errors.stretch(taught[:0], y[:0]) == 1.0
 
 
 def test_what_predict_abstains_from_is_left_out_by_its_rule(

@@ -110,6 +110,7 @@ class _Known:
     Attributes:
         outcome: float64 [n], NaN where there is none.
         news, open: rows of pairs from whose outcome was learnt, and of those without one.
+        stretch: of intervals; see `Errors.stretch`.
         doubts: of all pairs.
     """
 
@@ -120,6 +121,7 @@ class _Known:
     outcome: Floats
     news: Ints
     open: Ints
+    stretch: float
     forecast: Forecast
     doubts: Sequence[Abstention | None]
 
@@ -139,11 +141,13 @@ class _Known:
         lost = int((there & ~trained & ~sound).sum())
         asked.counts["outcomes of pairs that cannot be forecast (nothing learnt of them)"] += lost
         errors = Errors.of(known, pairs)
-        forecast = Forecast(*errors.given(news, outcome[news]))
+        mean, sd = errors.given(news, outcome[news])
+        stretch = errors.stretch(news, outcome[news])
+        forecast = Forecast(mean, stretch * sd)
         width = 2 * norm.ppf((1 + asked.level) / 2) * forecast.sd
         return cls(
             method, known, names, errors, outcome, news, np.flatnonzero(~there & ~trained),
-            forecast, doubts_of(width),
+            stretch, forecast, doubts_of(width),
         )  # fmt: skip
 
     def candidates(self, aim: Aim) -> Ints:
@@ -241,7 +245,9 @@ def _informative(held: Sequence[_Known], budget: int, level: float) -> list[Sugg
         value, each, row = max(left, key=lambda merge: merge[0])
         chosen[each.method].append(row)
         taken = np.array([*each.news, *chosen[each.method]], dtype=np.int64)
-        sds[each.method] = each.errors.given(taken, each.errors.forecast.mean[taken])[1]
+        sds[each.method] = (
+            each.stretch * each.errors.given(taken, each.errors.forecast.mean[taken])[1]
+        )
         times = Counter(name for pair in each.known.merged for name in pair)
         times.update(name for place in each.news.tolist() for name in each.names[place])
         why = doubt_told(value, each.names[row], times)

@@ -6,6 +6,10 @@ new to the predictor. How much of the error is that effect was seen on held-out 
 (`miscible.predict.validation.shared`), so that the outcome of one merge says by how much a model's
 others are misjudged: the conditional distribution of a Gaussian process (Rasmussen and Williams
 2006, eq. 2.19).
+
+Errors on held-out tasks have longer tails than that: how wide intervals are follows from a
+Student-t process with the same correlations (Shah, Wilson and Ghahramani, 1402.4306), which doubts
+more where outcomes lay farther off than expected.
 """
 
 from __future__ import annotations
@@ -13,7 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from miscible.predict.contract import Forecast
 from miscible.predict.forecasting.knowledge import MethodKnowledge
@@ -21,6 +28,9 @@ from miscible.predict.pairs import Floats, Ints, Pairs
 
 MOST_SHARED = 0.95
 """Some of an error is special to its merge, whatever the held-out tasks say."""
+FREEDOM = 5.0
+"""Degrees of freedom of errors. On held-out vision tasks their mean square is 1.3 to 3.7 times
+that of Gaussians with the same 80 % intervals; with 5 degrees of freedom it is 1.3, with 3 1.8."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +41,12 @@ class Errors:
         forecast: the predictor's.
         effects: float64 [n, T], how much of the effect of each model is in a pair's error, over
             the error's standard deviation. A row has at most two entries other than 0.
+        level: of the intervals from which the standard deviations were taken.
     """
 
     forecast: Forecast
     effects: Floats
+    level: float
 
     @classmethod
     def of(cls, known: MethodKnowledge, pairs: Pairs) -> Errors:
@@ -46,7 +58,7 @@ class Errors:
         effects, rows = np.zeros((len(pairs), len(pairs.models))), np.arange(len(pairs))
         effects[rows, pairs.first] += weight * new[pairs.first]
         effects[rows, pairs.second] += weight * new[pairs.second]
-        return cls(known.forecast(pairs), effects)
+        return cls(known.forecast(pairs), effects, known.level)
 
     def covariance(self, left: Ints, right: Ints) -> Floats:
         """Return float64 [l, r]: covariances of the errors of two sets of rows."""
@@ -66,7 +78,7 @@ class Errors:
             outcomes: float64 [m].
         """
         mean, sd = self.forecast.mean.copy(), self.forecast.sd.copy()
-        told = np.isfinite(sd) & (sd > 0) & np.isfinite(mean)
+        told = self._told()
         outcomes, rows = outcomes[told[rows]], rows[told[rows]]
         wanted = np.flatnonzero(told)
         if not len(rows):
@@ -77,3 +89,26 @@ class Errors:
         explained = np.einsum("nm,mn->n", across, cho_solve(factor, across.T))
         sd[wanted] = np.sqrt(np.maximum(sd[wanted] ** 2 - explained, 0.0))
         return mean, sd
+
+    def stretch(self, rows: Ints, outcomes: Floats) -> float:
+        """Return how much wider intervals are to be, given outcomes, than those of a Gaussian.
+
+        It is below 1 where outcomes were as close to their forecasts as hardly ever.
+        """
+        told = self._told()[rows]
+        rows, outcomes = rows[told], outcomes[told]
+        if not len(rows):
+            return 1.0
+        off = outcomes - self.forecast.mean[rows]
+        squares = float(off @ cho_solve(cho_factor(self.covariance(rows, rows), lower=True), off))
+        upper, after = (1 + self.level) / 2, FREEDOM + len(rows)
+        before, narrower = student.ppf(upper, [FREEDOM, after])
+        squares *= (
+            before / norm.ppf(upper)
+        ) ** 2  # a Student-t's scale is less than its interval's
+        return float(np.sqrt((FREEDOM + squares) / after) * narrower / before)
+
+    def _told(self) -> npt.NDArray[np.bool_]:
+        mean, sd = self.forecast.mean, self.forecast.sd
+        found: npt.NDArray[np.bool_] = np.isfinite(sd) & (sd > 0) & np.isfinite(mean)
+        return found
