@@ -4,7 +4,7 @@
 
 Twelve BLiMP paradigms and the tasks of EWT (parts of speech, features, relations, depths), all
 layers, control task, bags of words, bootstrap. Data is read from ``MISCIBLE_SHARED_DATA`` (default
-``../shared/data``). The reference protocol of Holmes is timed on some of the data sets at one layer
+``../shared/data``). The reference protocol of Holmes is timed on each of the data sets at one layer
 (``protocols.py``), with ``--lightning`` also as a Lightning loop, in a virtual environment that is
 made where it is missing.
 """

@@ -38,8 +38,6 @@ from miscible.probe.scoring.predictions import predict
 from miscible.probe.scoring.task_rows import TaskRows
 
 REQUIREMENT = "lightning==2.6.6"
-COMPARED = ("upos", "deprel", "depth", "tree_depth", "Number", "Tense", "VerbForm", "npi_present_1")
-"""Ends of the names of the data sets on which the protocol is timed."""
 
 
 def make_environment(folder: Path) -> None:
@@ -64,8 +62,6 @@ def compare(
     found = {}
     for layout in wave.layouts:
         name = layout.dataset.name
-        if not name.endswith(COMPARED):
-            continue
         of = _pairs if isinstance(layout, PairLayout) else _task
         features, labels, split, alone = of(layout, wave, encoding)
         classes = len(layout.dataset.classes) if layout.dataset.kind == "classification" else 1

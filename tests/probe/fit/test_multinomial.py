@@ -91,6 +91,23 @@ def test_optimum_equals_scikit_learn(rows, width, classes, noise, penalty) -> No
         assert difference <= 1e-4 * np.abs(expected).max()
 
 
+def test_correlated_features_are_rotated_and_equal_scikit_learn() -> None:
+    rng = np.random.default_rng(6)
+    parts = rng.normal(size=(420, 150)) / np.arange(1, 151) ** 1.5
+    mixed = parts @ np.linalg.qr(rng.normal(size=(150, 150)))[0]
+    features = np.stack([mixed, rng.normal(size=mixed.shape)], axis=1).astype(np.float32)
+    logits = parts[:, :30] @ rng.normal(size=(30, 3)) * 20
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    penalty = 1e-4
+    asked = problems(features, labels, 3, penalty, others=20)
+    found = fit(asked)
+    assert (found.error <= 1e-4).all()
+    assert asked.problems.coordinates.is_rotated(0)
+    scores = scores_of(found, asked)[0].numpy()
+    expected = reference(features[:, 0], labels[:400], penalty).T
+    assert np.abs(scores - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 def test_rare_classes_equal_scikit_learn() -> None:
     features, labels = problem(150, 40, 6, 1)
     labels[labels == 5] = 0

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miscible.probe.fit.newton import LARGEST_BINARY
+from miscible.probe.fit.newton import LARGEST
 from miscible.probe.fit.standardise import standardised
 
 _EMPTY = {torch.float64: 1e-11, torch.float32: 1e-6}
@@ -100,7 +100,7 @@ def coordinates(
     """
     every = range(*layers.indices(features.shape[1]))
     count, width = len(train), features.shape[2]
-    size = directions(count, len(others), width, classes * columns)
+    size = directions(count, len(others), width, classes, columns)
     precision = torch.float64 if size * classes <= _SMALL else torch.float32
     training = torch.empty(len(every), count, size, dtype=precision)
     rest = torch.empty(len(every), len(others), size, dtype=precision)
@@ -119,17 +119,17 @@ def coordinates(
     return Coordinates(training, rest, tuple(exact))
 
 
-def directions(count: int, others: int, width: int, outputs: int) -> int:
+def directions(count: int, others: int, width: int, classes: int, columns: int) -> int:
     """Return how many directions the cheaper coordinates have: *count* or *width*.
 
     Args:
         count, others: numbers of rows to fit and of other rows.
         width: number of features.
-        outputs: classes times columns of labels.
+        classes, columns: of the labels.
     """
-    if count >= width or count <= LARGEST_BINARY:
+    if count >= width or count * classes <= LARGEST:
         return min(count, width)
-    longer_rows = 4 * _STEPS * outputs * count * (width - count)
+    longer_rows = 4 * _STEPS * classes * columns * count * (width - count)
     products = 2 * (count + others) * count * width + count**3 / 3
     return count if products < longer_rows else width
 

@@ -107,7 +107,7 @@ def description_length(
     chosen = np.empty((columns, layers, len(stops) - 1))
     marks = torch.tensor(labels)
     features = np.ascontiguousarray(features)
-    size = directions(rows, 0, width, classes * columns) + 1
+    size = directions(rows, 0, width, classes, columns) + 1
     bytes_of_a_layer = 24 * rows * size + 4 * columns * classes * (_WORKSPACES * size + 8 * rows)
     for part in layer_chunks(layers, bytes_of_a_layer):
         shape = (min(part.stop, layers) - part.start, columns)

@@ -94,7 +94,7 @@ def fit_classes(
     scores = np.empty((columns, layers, len(test), classes))
     chosen = np.empty((columns, layers))
     converged = np.empty(layers, dtype=bool)
-    size = directions(len(train), len(others), features.shape[2], classes * columns) + 1
+    size = directions(len(train), len(others), features.shape[2], classes, columns) + 1
     bytes_of_a_layer = 24 * len(marks[0]) * size + 4 * columns * classes * (
         _WORKSPACES * size + 8 * len(train) + 4 * len(others)
     )

@@ -1,6 +1,7 @@
 """Many L2-penalised multinomial logistic regressions, each to a proven accuracy.
 
-Small ones are fitted together by Newton's method (`miscible.probe.fit.newton`), others one after
+Those of few directions are fitted together by Newton's method (`miscible.probe.fit.newton`), those
+of two classes and few rows by their inner products (`miscible.probe.fit.binary`), others one after
 the other (`miscible.probe.fit.descent`, where the objective is written down).
 """
 
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
+from miscible.probe.fit.binary import MOST_ROWS, BinaryFits
 from miscible.probe.fit.coordinates import Coordinates
 from miscible.probe.fit.descent import Descent
-from miscible.probe.fit.newton import is_small, newton
+from miscible.probe.fit.newton import LARGEST, newton
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,11 @@ class Fits:
         counts = torch.zeros(len(problems.layer), problems.classes, dtype=torch.float64)
         counts.scatter_add_(1, problems.labels, counts.new_ones(problems.labels.shape))
         self._shares = counts / problems.labels.shape[1]
-        size = problems.coordinates.training.shape[2] + 1
-        self._small = is_small(size - 1, problems.classes)
-        self._last = counts.new_zeros(*counts.shape, size if self._small else 0)
+        rows, size = problems.coordinates.training.shape[1:]
+        few_rows = problems.classes == 2 and rows <= MOST_ROWS
+        self._binary = BinaryFits(problems.coordinates.training) if few_rows else None
+        self._small = size * problems.classes <= LARGEST
+        self._last = counts.new_zeros(*counts.shape, size + 1 if self._small else 0)
         if self._small:
             self._last[..., -1] = self._shares.log()
 
@@ -82,23 +86,29 @@ class Fits:
                 problem's last fit, at first the log-frequencies of the classes.
         """
         problems, shares = self._problems, self._shares[which]
-        if self._small and (problems.classes > 2 or bool((shares > 0).all())):
+        if self._binary is not None and bool((shares > 0).all()):
+            # A binary regression on the difference of both weights, each other's negative.
+            found = self._binary.solve(problems.layer[which], problems.labels[which], penalty)
+            half = torch.cat([found.weights, found.intercepts.unsqueeze(1)], dim=1) / 2
+            error = torch.where(found.converged, 0.0, torch.inf)
+            return Solution(torch.stack([-half, half], dim=1), error.double())
+        if self._small:
             rows = problems.coordinates.training[problems.layer[which]]
             labels = problems.labels[which]
             start = self._last[which] if start is None else start
-            weights, error = newton(rows, labels, penalty, start, shares, tolerance)
+            weights, error = newton(rows.double(), labels, penalty, start, shares, tolerance)
             weights[..., -1].masked_fill_(shares == 0, -torch.inf)
             self._last[which] = weights
             return Solution(weights, error)
         starts = [None] * len(which) if start is None else list(start)
-        found = [
+        fitted = [
             self._descent(each).fit(strength, tolerance, from_here)
             for each, strength, from_here in zip(
                 which.tolist(), penalty.tolist(), starts, strict=True
             )
         ]
-        weights = torch.stack([weights for weights, _ in found])
-        return Solution(weights, torch.tensor([error for _, error in found], dtype=torch.float64))
+        weights = torch.stack([weights for weights, _ in fitted])
+        return Solution(weights, torch.tensor([error for _, error in fitted], dtype=torch.float64))
 
     def _descent(self, which: int) -> Descent:
         if which not in self._descents:

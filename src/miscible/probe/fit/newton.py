@@ -9,24 +9,14 @@ from __future__ import annotations
 
 import torch
 
-from miscible.probe.fit.logistic import Solution as Binary
-from miscible.probe.fit.logistic import solve as solve_binary
-
-LARGEST_BINARY = 60
-"""Directions up to which a problem of two classes is solved here."""
 LARGEST = 120
-"""Directions times classes up to which a problem of more classes is solved here."""
+"""Directions times classes up to which a problem is solved here."""
 
 _FLAT = 1e-9
 _ROUGH = 0.05
 """A tolerance from which on the estimate of the error, which is to first order, will do."""
 _MAX_STEPS = 50
 _MAX_HALVINGS = 30
-
-
-def is_small(directions: int, classes: int) -> bool:
-    """Return whether Newton's method is the cheaper for rows of so many directions."""
-    return directions <= LARGEST_BINARY if classes == 2 else directions * classes <= LARGEST
 
 
 def newton(
@@ -50,37 +40,10 @@ def newton(
     Returns:
         weights in float64; the bound, [problems].
     """
-    held = start.double().masked_fill((counts == 0).unsqueeze(-1), 0.0)
-    if start.shape[1] == 2:
-        weights, error = _two(rows, labels, penalty, held)
-    else:
-        absent = counts == 0
-        rows = torch.cat([rows, torch.ones_like(rows[..., :1])], dim=-1)
-        penalty = penalty * torch.where((~absent).sum(dim=1) == 2, 2.0, 1.0)
-        weights, error = _many(rows, labels, penalty, held, absent, tolerance)
-    return weights, error
-
-
-def _two(
-    rows: torch.Tensor, labels: torch.Tensor, penalty: torch.Tensor, held: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    # A binary regression on the difference of the two weights, which are each other's negative.
-    difference = held[:, 1] - held[:, 0]
-    first = Binary.at(rows, difference[:, :-1], difference[:, -1])
-    found = solve_binary(rows, labels.double(), penalty, first)
-    half = torch.cat([found.weights, found.intercept.unsqueeze(1)], dim=1) / 2
-    error = torch.where(found.converged, 0.0, torch.inf)
-    return torch.stack([-half, half], dim=1), error
-
-
-def _many(
-    rows: torch.Tensor,
-    labels: torch.Tensor,
-    penalty: torch.Tensor,
-    weights: torch.Tensor,
-    absent: torch.Tensor,
-    tolerance: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    weights = start.double().masked_fill((counts == 0).unsqueeze(-1), 0.0)
+    absent = counts == 0
+    rows = torch.cat([rows, torch.ones_like(rows[..., :1])], dim=-1)
+    penalty = penalty * torch.where((~absent).sum(dim=1) == 2, 2.0, 1.0)
     count, classes, _ = weights.shape
     strength = penalty[:, None, None] * torch.ones_like(weights)
     strength[..., -1] = 0.0

@@ -21,7 +21,7 @@ from miscible.probe.fit.linear import PASSED, SETTLED
 from miscible.probe.fit.multinomial import Fits, Problems, log_probabilities
 
 LOOSE, CLOSER = 0.1, (0.03, 0.01, 0.003)
-TIGHT = {torch.float32: 2e-5, torch.float64: 1e-7}
+TIGHT = 2e-5
 """Bounds on the error of the weights, relative to their norm. Scores at the tight one
 are within 1e-4 of the exact ones, relative to the largest, on real hidden states."""
 
@@ -126,15 +126,14 @@ class PenaltyPath:
             weights[problem, penalty] = found.weights.to(weights.dtype)
             left[problem, penalty], margins[problem, penalty] = found.loss, found.margin
         problem, penalty = _candidates(left, margins)
-        tight = TIGHT[self._held.dtype]
-        found = self._fit(problem, penalty, tight, weights[problem, penalty])
+        found = self._fit(problem, penalty, TIGHT, weights[problem, penalty])
         left.fill_(torch.inf)[problem, penalty] = found.loss
         margins[problem, penalty] = found.margin
         # The first of equals is the strongest penalty; argmax keeps the first.
         ceiling = (left + margins).amin(dim=1, keepdim=True)
         best = (left - margins <= ceiling).to(torch.uint8).argmax(dim=1)
         picked = (best[problem] == penalty).nonzero().squeeze(1)
-        return Chosen(found.weights[picked], best, found.error[picked] <= tight, losses)
+        return Chosen(found.weights[picked], best, found.error[picked] <= TIGHT, losses)
 
     def walk(
         self, at_least: torch.Tensor | int = 0
