@@ -21,7 +21,7 @@ from miscible.errors import MiscibleError
 from miscible.predict.fitting import fit
 from miscible.predict.forecasting.advice import suggest_by
 from miscible.predict.forecasting.candidates import candidates
-from miscible.predict.forecasting.conditioning import FREEDOM, Errors
+from miscible.predict.forecasting.conditioning import FREEDOM, MOST_STRETCH, Errors
 from miscible.predict.forecasting.knowledge import of_file
 from miscible.predict.forecasting.suggestion import Suggestions
 from miscible.predict.pairs import TARGETS, Floats, Ints, Outcomes, Pairs, PairTable
@@ -182,6 +182,7 @@ def test_intervals_are_those_of_a_student_t(
     assert inside == pytest.approx(0.8, abs=1e-4)
     assert (errors.stretch(taught, y) > 1) == (far > 1)
     assert errors.stretch(taught[:0], y[:0]) == 1.0
+    assert errors.stretch(taught, y - 100.0) == MOST_STRETCH
 
 
 def test_what_predict_abstains_from_is_left_out_by_its_rule(

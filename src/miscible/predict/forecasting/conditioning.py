@@ -31,6 +31,8 @@ MOST_SHARED = 0.95
 FREEDOM = 5.0
 """Degrees of freedom of errors. On held-out vision tasks their mean square is 1.3 to 3.7 times
 that of Gaussians with the same 80 % intervals; with 5 degrees of freedom it is 1.3, with 3 1.8."""
+MOST_STRETCH = 2.0
+"""A merge that fails altogether says little of pairs that have no model in common with it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Errors:
     def stretch(self, rows: Ints, outcomes: Floats) -> float:
         """Return how much wider intervals are to be, given outcomes, than those of a Gaussian.
 
-        It is below 1 where outcomes were as close to their forecasts as hardly ever.
+        It is below 1 where outcomes were as close to their forecasts as hardly ever, and at most
+        `MOST_STRETCH`.
         """
         told = self._told()[rows]
         rows, outcomes = rows[told], outcomes[told]
@@ -106,7 +109,8 @@ class Errors:
         squares *= (
             before / norm.ppf(upper)
         ) ** 2  # a Student-t's scale is less than its interval's
-        return float(np.sqrt((FREEDOM + squares) / after) * narrower / before)
+        wider = float(np.sqrt((FREEDOM + squares) / after) * narrower / before)
+        return min(wider, MOST_STRETCH)
 
     def _told(self) -> npt.NDArray[np.bool_]:
         mean, sd = self.forecast.mean, self.forecast.sd
