@@ -38,6 +38,7 @@ from miscible.probe.fit.softmax_kernels import (
     descend,
     differentiate,
     finish_gradient,
+    follow,
     remember,
     shift,
 )
@@ -288,28 +289,20 @@ class Descent:
         scale = float(gradient.norm())
         left = self._rotated(gradient / -scale).float()  # of length 1: its squares do not underflow
         step, ahead = torch.zeros_like(left), left / diagonal
-        length = float(left @ ahead)
-        image = torch.empty_like(left)
-        goal = rest * float(left.norm())
-        change = self._into_change
-        products = _UNROTATED_PRODUCTS if self._vectors is None else _MAX_PRODUCTS
-        for _ in range(products):
-            torch.mm(ahead[:cut].view(len(change), -1), self._rows.mT, out=change)
+        length, goal = np.float32(left @ ahead), rest * float(left.norm())
+        image, change = torch.empty_like(left), self._into_change
+        direction, product = (flat[:cut].view(len(change), -1) for flat in (ahead, image))
+        most = _UNROTATED_PRODUCTS if self._vectors is None else _MAX_PRODUCTS
+        for _ in range(most):
+            torch.mm(direction, self._rows.mT, out=change)
             bend(self._chances, self._change, ahead[cut:].numpy(), self._workspace)
-            torch.mm(change, self._rows, out=image[:cut].view(len(change), -1))
-            image[:cut].add_(ahead[:cut], alpha=penalty)
-            torch.sum(change, dim=1, out=image[cut:])
-            bending = float(ahead @ image)
-            if not bending > 0:
+            torch.mm(change, self._rows, out=product)
+            length, rest_norm = follow(
+                self._change, ahead.numpy(), image.numpy(), np.float32(penalty),
+                diagonal.numpy(), step.numpy(), left.numpy(), length,
+            )  # fmt: skip
+            if rest_norm <= goal:
                 break
-            size = length / bending
-            step.add_(ahead, alpha=size)
-            left.sub_(image, alpha=size)
-            if float(left.norm()) <= goal:
-                break
-            near = left / diagonal
-            before, length = length, float(left @ near)
-            ahead = near.add_(ahead, alpha=length / before)
         else:
             if self._vectors is None:
                 self._rotate()
