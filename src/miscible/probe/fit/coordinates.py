@@ -6,7 +6,8 @@ any coordinates that keep these:
 * the standardised features themselves;
 * with fewer rows than features, the Cholesky factor L of their inner products K = L L', which has
   as many columns as rows;
-* where K is not of full rank, as when rows repeat, its eigenvectors, scaled.
+* where K is not of full rank, as when rows repeat, its factor with pivoting, directions that are
+  not there being 0.
 
 Fits that converge slowly are made in a fourth kind: the eigenvectors of the rows' second moments,
 in which these are diagonal (`Coordinates.rotated`). That costs as much as dozens of steps, and
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg.lapack import dpstrf
 
 from miscible.probe.fit.newton import LARGEST
 from miscible.probe.fit.standardise import standardised
@@ -147,10 +149,27 @@ def _factor(rows: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, tor
     if not failed and float(factor.diagonal().amin()) ** 2 > empty * float(products.norm()):
         narrow = factor.mT.to(rows.dtype)
         return factor, torch.linalg.solve_triangular(narrow, across, upper=True, left=False)
-    values, vectors = torch.linalg.eigh(products.double())
-    root = values.where(values > empty * values[-1], 0.0).sqrt_()
-    inverse = vectors * torch.where(root > 0, 1 / root, 0.0)
-    return vectors * root, across @ inverse.to(rows.dtype)
+    return _pivoted(products, across, empty)
+
+
+def _pivoted(
+    products: torch.Tensor, across: torch.Tensor, empty: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factor of products that are not of full rank, and the other rows.
+
+    The columns of directions that are not there are 0.
+    """
+    wide = products.double().numpy()
+    found, order, rank, _ = dpstrf(wide, tol=empty * float(wide.trace()), lower=1)
+    order = torch.from_numpy(order.astype(np.int64) - 1)
+    factor = torch.zeros(wide.shape, dtype=torch.float64)
+    factor[order, :rank] = torch.from_numpy(np.tril(found)[:, :rank])
+    first = order[:rank]
+    rest = torch.zeros_like(across)
+    rest[:, :rank] = torch.linalg.solve_triangular(
+        factor[first, :rank].mT.to(across.dtype), across[:, first], upper=True, left=False
+    )
+    return factor, rest
 
 
 def layer_chunks(layers: int, bytes_of_a_layer: int) -> Iterator[slice]:

@@ -27,18 +27,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from miscible.probe.fit.conjugate_kernels import bend, follow
 from miscible.probe.fit.coordinates import Coordinates
 from miscible.probe.fit.exact import derivative
+from miscible.probe.fit.small_descent import MOST_PRODUCTS, descend_whole, slow
 from miscible.probe.fit.softmax_kernels import (
     FLAT,
     advance,
-    bend,
     descend,
     differentiate,
     finish_gradient,
-    follow,
     remember,
     shift,
 )
@@ -194,21 +195,32 @@ class Descent:
 
     def _by_quasi_newton(self, tolerance: float) -> float:
         """Go to the optimum in float32 and return the bound on the error."""
-        errors: list[float] = []
-        moved = False
-        for _ in range(_MAX_STEPS):
-            errors.append(self._differentiate(moved))
-            if errors[-1] <= tolerance:
+        errors, number, moved = np.empty(_MAX_STEPS), 0, False
+        while number < _MAX_STEPS:
+            if self._chances.size * self._rows.shape[1] <= MOST_PRODUCTS:
+                number = self._descend_whole(errors, tolerance)
+            else:
+                errors[number] = self._differentiate(moved)
+                number += 1
+            if errors[number - 1] <= tolerance:
                 break
-            if _slow(errors):
-                if errors[-1] <= _NEAR or self._vectors is not None:
+            if slow(errors, number, _WINDOW):
+                if errors[number - 1] <= _NEAR or self._vectors is not None:
                     break
                 self._rotate()
-                errors, moved = [], False
+                number, moved = 0, False
                 continue
             self._step()
             moved = True
-        return errors[-1]
+        return float(errors[number - 1])
+
+    def _descend_whole(self, errors: npt.NDArray[np.float64], tolerance: float) -> int:
+        number, self._count = descend_whole(
+            self._rows.numpy(), self._labels, self._penalty, self._squares, self._point,
+            self._logits, self._steps, self._changes, self._products, self._count, errors,
+            tolerance, _WINDOW,
+        )  # fmt: skip
+        return int(number)
 
     def _set_penalty(self, penalty: float) -> None:
         more, self._penalty = np.float32(penalty) - self._penalty, np.float32(penalty)
@@ -308,10 +320,3 @@ class Descent:
                 self._rotate()
                 return scale * step.double()
         return scale * self._unrotated(step.double())
-
-
-def _slow(errors: list[float]) -> bool:
-    """Return whether the last steps have not halved the least error."""
-    if len(errors) <= _WINDOW:
-        return False
-    return min(errors[-_WINDOW:]) > 0.5 * min(errors[:-_WINDOW])

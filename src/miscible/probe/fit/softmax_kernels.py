@@ -57,7 +57,7 @@ def _exponentiate(values: Any) -> None:
 
 
 @reordered
-def _dot(left: Any, right: Any, size: int) -> Any:
+def dot(left: Any, right: Any, size: int) -> Any:
     total = _single(0)
     for i in range(size):
         total += left[i] * right[i]
@@ -154,8 +154,8 @@ def finish_gradient(
             diagonal[c * width + j] = curvature[c] * spectrum[j] + penalty
     for k in range(weights):
         gradient[k] += penalty * point[k]
-    norm = np.sqrt(_dot(point, point, weights))
-    slope = np.sqrt(_dot(gradient, gradient, weights))
+    norm = np.sqrt(dot(point, point, weights))
+    slope = np.sqrt(dot(gradient, gradient, weights))
     return max(slope / (penalty * (norm + _single(1e-6))), np.sqrt(free) / (_single(1) + norm))
 
 
@@ -189,7 +189,7 @@ def descend(
     for back in range(used):
         at = (count - 1 - back) % pairs
         if products[at] > _NOTHING:
-            first[at] = _dot(steps[at], direction, size) / products[at]
+            first[at] = dot(steps[at], direction, size) / products[at]
             for k in range(size):
                 direction[k] -= first[at] * changes[at, k]
     scale = _single(1)
@@ -205,7 +205,7 @@ def descend(
     for back in range(used - 1, -1, -1):
         at = (count - 1 - back) % pairs
         if products[at] > _NOTHING:
-            second = first[at] + _dot(changes[at], direction, size) / products[at]
+            second = first[at] + dot(changes[at], direction, size) / products[at]
             for k in range(size):
                 direction[k] -= second * steps[at, k]
 
@@ -245,9 +245,9 @@ def advance(
     for c in range(classes):
         for i in range(rows):
             change[c, i] += direction[weights + c]
-    slope = _dot(gradient, direction, point.size)
-    bending = penalty * _dot(direction, direction, weights)
-    fixed = penalty * _dot(point, direction, weights)
+    slope = dot(gradient, direction, point.size)
+    bending = penalty * dot(direction, direction, weights)
+    fixed = penalty * dot(point, direction, weights)
     for i in range(rows):
         fixed -= change[labels[i], i]
     size, low, high = _single(1), _single(0), _single(_FAR)
@@ -290,7 +290,7 @@ def remember(gradient: Any, before: Any, step: Any, change: Any) -> Any:
     """Fill *change* with the change of the gradient; return its product with the step."""
     for k in range(gradient.size):
         change[k] = gradient[k] - before[k]
-    return _dot(step, change, gradient.size)
+    return dot(step, change, gradient.size)
 
 
 @reordered
@@ -305,77 +305,4 @@ def shift(steps: Any, changes: Any, products: Any, count: int, more: Any, weight
     for pair in range(min(count, len(products))):
         for k in range(weights):
             changes[pair, k] += more * steps[pair, k]
-        products[pair] += more * _dot(steps[pair], steps[pair], weights)
-
-
-@reordered
-def bend(chances: Any, change: Any, shift: Any, workspace: Any) -> None:
-    """Replace *change* by the change of the residual that it makes, to first order.
-
-    Args:
-        chances: probabilities, [classes, rows].
-        change: of the logits, without the intercepts, [classes, rows].
-        shift: of the intercepts, [classes].
-        workspace: overwritten, [4, rows].
-    """
-    classes, rows = chances.shape
-    mean = workspace[0]
-    mean[:] = _single(0)
-    for c in range(classes):
-        for i in range(rows):
-            change[c, i] = chances[c, i] * (change[c, i] + shift[c])
-            mean[i] += change[c, i]
-    for c in range(classes):
-        for i in range(rows):
-            change[c, i] -= chances[c, i] * mean[i]
-
-
-@reordered
-def follow(
-    change: Any,
-    ahead: Any,
-    image: Any,
-    penalty: Any,
-    diagonal: Any,
-    step: Any,
-    left: Any,
-    length: Any,
-) -> Any:
-    """Take a step of preconditioned conjugate gradients (Nocedal & Wright, algorithm 5.3).
-
-    Args:
-        change: of the residual along *ahead* (`bend`), [classes, rows].
-        ahead: direction; replaced by the next one.
-        image: *change* times the rows in its first part; completed to the Hessian times *ahead*.
-        penalty: on the weights.
-        diagonal: to divide by, as long as a point.
-        step: solution so far; moved.
-        left: what it leaves of the right side; moved.
-        length: product of *left* with itself over the diagonal.
-
-    Returns:
-        that product afterwards, and the norm of *left*; 0 and -1 where the curvature is not
-        positive, and nothing has moved.
-    """
-    classes, rows = change.shape
-    weights = ahead.size - classes
-    for k in range(weights):
-        image[k] += penalty * ahead[k]
-    for c in range(classes):
-        total = _single(0)
-        for i in range(rows):
-            total += change[c, i]
-        image[weights + c] = total
-    bending = _dot(ahead, image, ahead.size)
-    if not bending > 0:
-        return _single(0), _single(-1)
-    size = length / bending
-    square, after = _single(0), _single(0)
-    for k in range(ahead.size):
-        step[k] += size * ahead[k]
-        left[k] -= size * image[k]
-        square += left[k] * left[k]
-        after += left[k] * left[k] / diagonal[k]
-    for k in range(ahead.size):
-        ahead[k] = left[k] / diagonal[k] + after / length * ahead[k]
-    return after, np.sqrt(square)
+        products[pair] += more * dot(steps[pair], steps[pair], weights)
