@@ -21,7 +21,7 @@ from miscible.files import read_file
 from miscible.predict.contract import Fitted, make
 from miscible.predict.pairs import TARGETS, Target
 
-FORMAT, VERSION = "miscible predictor", 2
+FORMAT, VERSION = "miscible predictor", 3
 MAKE = "Make one with 'miscible fit'."
 
 

@@ -173,6 +173,19 @@ def test_shares_of_variance_add_up():
     assert fitted.shares["own zero_shot"] + fitted.shares["own model"] > 0.4
 
 
+def test_what_is_special_to_a_pair_is_told_by_its_category():
+    found = world(12, noise=0.02, seed=1)
+    pairs = found.examples.pairs
+    special = np.random.default_rng(0).standard_normal((len(pairs), 2))
+    names = ("subspace_overlap", "activation_cosine_similarity")
+    pairs = replace(pairs, metric_names=names, metrics=special)
+    loss = (1 - found.examples.directed) * np.exp(0.5 * special[:, [0]])
+    examples = Examples(pairs, 1 - loss, (1 - loss).mean(axis=1))
+    shares = make("effects").fit(examples, seed=0).shares
+    assert shares["pair subspace"] > 0.05
+    assert shares["pair activation"] < 0.1 * shares["pair subspace"]
+
+
 @pytest.mark.parametrize("key", ["variances", "outcome", "pairs", "terms"])
 def test_a_damaged_record_is_refused(key):
     held = json.loads(json.dumps(make("effects").fit(world(6).examples, seed=0).as_dict()))

@@ -2,19 +2,26 @@
 
 Every source of variation is a known matrix times an unknown variance. Sources of the own and of
 the partner's side are the model itself (any two merges that share it), its scalars, and its
-profile; between the sides stand their products; then what is special to a pair. Products of
-covariances are those of products of effects (as between genotype and environment: Jarquin et al.,
-2014); additive effects of both sides of a directed pair are those of Hoff (1807.08038).
+profile; between the sides stand their products; then what is special to a pair, by category of
+metrics. Products of covariances are those of products of effects (as between genotype and
+environment: Jarquin et al., 2014); additive effects of both sides of a directed pair are those of
+Hoff (1807.08038).
+
+A source is named for its role: ``own ..``, ``partner ..``, ``own .. x partner ..``, ``pair ..``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from miscible.predict.pairs import Floats, Ints
+
+MEDIANS = {"own": 1.0, "partner": 1.0, "products": 1.0, "pair": 0.1}
+"""Prior medians of what the sources of a role add together, in units of the variance of outcomes.
+What is special to a pair is expected to be less than what its models do with any partner."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,12 @@ class Merges:
 
     Attributes:
         own, partner: int64 [n], numbers of models.
-        special: float64 [n, M], standardised special parts of the pair's metrics.
+        special: float64 [n, M] by category, standardised special parts of the pair's metrics.
     """
 
     own: Ints
     partner: Ints
-    special: Floats
+    special: Mapping[str, Floats]
 
 
 def covariances(left: Merges, right: Merges, alike: Similarity) -> dict[str, Floats]:
@@ -85,14 +92,15 @@ def covariances(left: Merges, right: Merges, alike: Similarity) -> dict[str, Flo
             sources[f"own {name} x partner model"] = own(by) * partner(same)
             sources[f"own {name} x partner {name}"] = own(by) * partner(by)
     sources["pair"] = _same_pair(left, right)
-    if left.special.shape[1]:
-        width = left.special.shape[1]
-        product = left.special @ right.special.T / width
-        sources["pair metrics"] = product
-        lengths = [(side.special**2).sum(axis=1) / width for side in (left, right)]
-        distance = lengths[0][:, None] + lengths[1][None] - 2 * product
-        sources["pair metrics, local"] = np.exp(-np.maximum(distance, 0.0) / 2)
+    for category, values in left.special.items():
+        sources[f"pair {category}"] = values @ right.special[category].T / values.shape[1]
     return sources
+
+
+def medians(sources: Sequence[str]) -> Floats:
+    """Return float64 [C], prior medians of the variances: a role's are shared out evenly."""
+    roles = ["products" if " x " in name else name.partition(" ")[0] for name in sources]
+    return np.array([MEDIANS[role] / roles.count(role) for role in roles])
 
 
 def _same_pair(left: Merges, right: Merges) -> Floats:

@@ -19,6 +19,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from miscible.predict.contract import Fitted, Forecast, Predictor, predictor
 from miscible.predict.effects import variances as stored
+from miscible.predict.effects.covariance import medians
 from miscible.predict.effects.terms import Terms, means
 from miscible.predict.effects.variances import Scale, Variances, estimate
 from miscible.predict.pairs import Examples, Floats, Pairs
@@ -74,14 +75,17 @@ class Effects(Predictor):
         between = terms.between(train.pairs, train.pairs)
         sources = between if directed else means(between)
         near = start.variances if start is not None and start.sources == tuple(sources) else None
-        scale = Scale.of(outcome)
+        scale, matrices = Scale.of(outcome), np.stack(list(sources.values()))
         if near is not None and self.shared:
             variances = near
         else:
-            variances = estimate(scale.forward(outcome), np.stack(list(sources.values())), near)
-        return FittedEffects(
+            variances = estimate(scale.forward(outcome), matrices, medians(list(sources)), near)
+        found = FittedEffects(
             terms, train.pairs, directed, outcome, tuple(sources), scale, variances
         )
+        # With covariances at hand already, as `_posterior` would find it.
+        found.__dict__["_posterior"] = found.solved(matrices)
+        return found
 
     def quick(self) -> Predictor:
         """Return the predictor that estimates variances once for all folds of a table."""
@@ -159,7 +163,11 @@ class FittedEffects(Fitted):
 
     @cached_property
     def _posterior(self) -> tuple[tuple[Floats, bool], Floats]:
-        matrix = self.variances.matrix(self._sources(self.pairs, self.pairs))
+        return self.solved(self._sources(self.pairs, self.pairs))
+
+    def solved(self, covariances: Floats) -> tuple[tuple[Floats, bool], Floats]:
+        """Return the factor of the training covariance, of [C, n, n], and weights [n]."""
+        matrix = self.variances.matrix(covariances)
         matrix[np.diag_indices(len(matrix))] += self.variances.noise
         factor = cho_factor(matrix, lower=True)
         return factor, cho_solve(factor, self.scale.forward(self.outcome))

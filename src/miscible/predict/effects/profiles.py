@@ -12,7 +12,7 @@ no more than its metrics with one other, known or new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,17 +64,12 @@ class Profiles:
         general = np.zeros((len(seen), len(centre)))
         shrinkage = np.ones(len(centre))
         special = np.zeros_like(values)
-        for column in range(len(centre)):
-            rows = np.flatnonzero(np.isfinite(values[:, column]))
-            if scale[column] == 0 or not len(rows):
-                continue
-            of = values[rows, column]
-            shrinkage[column] = _ratio(of, first[rows], second[rows], len(seen))
-            general[:, column] = _general(
-                of, first[rows], second[rows], len(seen), shrinkage[column]
-            )
-            left = of - general[first[rows], column] - general[second[rows], column]
-            special[rows, column] = left
+        for rows, columns in _alike(values, scale):
+            of, i, j = values[np.ix_(rows, columns)], first[rows], second[rows]
+            shrinkage[columns] = _ratios(of, i, j, len(seen))
+            found = _general(of, i, j, len(seen), shrinkage[columns])
+            general[:, columns] = found
+            special[np.ix_(rows, columns)] = of - found[i] - found[j]
         return cls(
             tuple(pairs.models[n] for n in seen), pairs.metric_names, centre, scale, shrinkage,
             general, general.std(axis=0), special.std(axis=0),
@@ -97,18 +92,16 @@ class Profiles:
         first, second = number[pairs.first], number[pairs.second]
         general = np.concatenate([self.general, np.zeros((len(new), len(self.metrics)))])
         special = np.zeros_like(values)
-        for column in range(len(self.metrics)):
-            rows = np.flatnonzero(np.isfinite(values[:, column]))
-            if self.scale[column] == 0 or not len(rows):
-                continue
-            i, j = first[rows], second[rows]
+        for rows, columns in _alike(values, self.scale):
+            of, i, j = values[np.ix_(rows, columns)], first[rows], second[rows]
+            found = general[:, columns]
             if new:
-                left = values[rows, column] - general[i, column] - general[j, column]
-                start, n = len(self.models), len(new)
-                general[start:, column] = _general(
-                    left, i - start, j - start, n, self.shrinkage[column]
+                start, left = len(self.models), of - found[i] - found[j]
+                found[start:] = _general(
+                    left, i - start, j - start, len(new), self.shrinkage[columns]
                 )
-            special[rows, column] = values[rows, column] - general[i, column] - general[j, column]
+                general[start:, columns] = found[start:]
+            special[np.ix_(rows, columns)] = of - found[i] - found[j]
         general, special = _over(general, self.general_scale), _over(special, self.special_scale)
         return {name: general[row] for name, row in place.items()}, special
 
@@ -145,25 +138,40 @@ class Profiles:
         )  # fmt: skip
 
 
-def _ratio(values: Floats, first: Ints, second: Ints, models: int) -> float:
-    """Return the variance of special over that of general parts, by moments of least squares."""
+def _alike(values: Floats, scale: Floats) -> Iterator[tuple[Ints, Ints]]:
+    """Yield rows and columns: metrics that are known of the same pairs, and say something."""
+    there = np.isfinite(values)
+    found: dict[bytes, list[int]] = {}
+    for column in np.flatnonzero(there.any(axis=0) & (scale > 0)):
+        found.setdefault(there[:, column].tobytes(), []).append(int(column))
+    for columns in found.values():
+        yield np.flatnonzero(there[:, columns[0]]), np.array(columns, dtype=np.int64)
+
+
+def _ratios(values: Floats, first: Ints, second: Ints, models: int) -> Floats:
+    """Return float64 [C], the variance of special over that of general parts.
+
+    It is estimated from moments of least squares.
+    """
     gram, moment = _normal(values, first, second, models)
     inverse = np.linalg.pinv(gram)
     general = inverse @ moment
     freedom = len(values) - np.linalg.matrix_rank(gram)
     if freedom <= 0:
-        return 1.0
+        return np.ones(values.shape[1])
     left = values - general[first] - general[second]
-    special = float(left @ left) / freedom
-    spread = float(general.var(ddof=1)) - special * float(np.diag(inverse).mean())
-    return float(special / max(spread, 0.01 * float(values.var()) + LEAST))
+    special = (left**2).sum(axis=0) / freedom
+    spread = general.var(axis=0, ddof=1) - special * np.diag(inverse).mean()
+    found: Floats = special / np.maximum(spread, 0.01 * values.var(axis=0) + LEAST)
+    return found
 
 
-def _general(values: Floats, first: Ints, second: Ints, models: int, shrinkage: float) -> Floats:
-    """Return float64 [models], the general parts; places below 0 are models already accounted."""
+def _general(values: Floats, first: Ints, second: Ints, models: int, shrinkage: Floats) -> Floats:
+    """Return float64 [models, C], the general parts; places below 0 are already accounted for."""
     gram, moment = _normal(values, first, second, models)
-    found = np.linalg.solve(gram + max(shrinkage, LEAST) * np.eye(models), moment)
-    return np.asarray(found, dtype=np.float64)
+    sizes, basis = np.linalg.eigh(gram)
+    found: Floats = basis @ ((basis.T @ moment) / (sizes[:, None] + np.maximum(shrinkage, LEAST)))
+    return found
 
 
 def _normal(values: Floats, first: Ints, second: Ints, models: int) -> tuple[Floats, Floats]:

@@ -54,7 +54,8 @@ class Terms:
         specials = []
         for pairs in (left, right):
             parts, special = self.profiles.apart(pairs)
-            specials.append(np.concatenate([special, special])[:, self.profiles.special_scale > 0])
+            columns = self._categories(self.profiles.special_scale)
+            specials.append({name: np.tile(special[:, of], (2, 1)) for name, of in columns.items()})
             general = {**parts, **general}
             rows = self.scalars.apply(pairs)
             for n in np.flatnonzero(pairs.seen()):
@@ -69,14 +70,10 @@ class Terms:
         return covariances(sides[0], sides[1], alike)
 
     def _similarity(self, general: Floats, scalars: Floats) -> Similarity:
-        used = self.profiles.general_scale > 0
-        category = [_category(name) for name in self.profiles.metrics]
         kernels: dict[str, Floats] = {}
-        for name in dict.fromkeys(category):
-            columns = [n for n, held in enumerate(category) if held == name and used[n]]
-            if columns:
-                part = general[:, columns]
-                kernels[name] = part @ part.T / len(columns)
+        for name, columns in self._categories(self.profiles.general_scale).items():
+            part = general[:, columns]
+            kernels[name] = part @ part.T / len(columns)
         chosen = [kernels[name] for name in self.categories if name in kernels]
         every = _mean(list(kernels.values()))
         names = [n for n, s in zip(self.scalars.names, self.scalars.scale, strict=True) if s > 0]
@@ -89,6 +86,13 @@ class Terms:
             profile=_mean(chosen) if chosen else every,
             metrics=every,
         )
+
+    def _categories(self, scale: Floats) -> dict[str, list[int]]:
+        """Return the columns of metrics whose parts have a scale, by category."""
+        found: dict[str, list[int]] = {}
+        for column in np.flatnonzero(scale > 0):
+            found.setdefault(_category(self.profiles.metrics[column]), []).append(int(column))
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -122,7 +126,7 @@ def means(sources: Mapping[str, Floats]) -> dict[str, Floats]:
     return found
 
 
-def _directed(pairs: Pairs, place: Mapping[str, int], special: Floats) -> Merges:
+def _directed(pairs: Pairs, place: Mapping[str, int], special: Mapping[str, Floats]) -> Merges:
     number = np.array([place.get(name, -1) for name in pairs.models], dtype=np.int64)
     first, second = number[pairs.first], number[pairs.second]
     return Merges(np.concatenate([first, second]), np.concatenate([second, first]), special)
