@@ -106,9 +106,8 @@ class Errors:
         squares = float(off @ cho_solve(cho_factor(self.covariance(rows, rows), lower=True), off))
         upper, after = (1 + self.level) / 2, FREEDOM + len(rows)
         before, narrower = student.ppf(upper, [FREEDOM, after])
-        squares *= (
-            before / norm.ppf(upper)
-        ) ** 2  # a Student-t's scale is less than its interval's
+        # The scale of a Student-t is less than that of a Gaussian with the same interval.
+        squares *= (before / norm.ppf(upper)) ** 2
         wider = float(np.sqrt((FREEDOM + squares) / after) * narrower / before)
         return min(wider, MOST_STRETCH)
 
