@@ -43,24 +43,26 @@ def solve_ridge(rows: torch.Tensor, values: torch.Tensor, penalties: torch.Tenso
     centred = values - intercept
     # With fewer rows than features the slopes are sums of rows: their factors are solved for.
     dual = rows.shape[0] <= rows.shape[1]
-    moments, right = (rows @ rows.mT, centred) if dual else (None, centred @ rows)
+    right = centred if dual else centred @ rows
+    found = right.new_zeros(len(penalties), *right.shape)
     for precision in (torch.float32, torch.float64):
         narrow = rows.to(precision)
-        square = narrow.mT @ narrow if moments is None else moments.to(precision)
+        square = narrow @ narrow.mT if dual else narrow.mT @ narrow
         spectrum, vectors = torch.linalg.eigh(square)
         inverse = 1 / (spectrum.double().clamp_(min=0) + penalties.unsqueeze(-1)).unsqueeze(1)
-
-        def corrected(residual: torch.Tensor) -> torch.Tensor:
-            inner = residual.to(precision) @ vectors  # noqa: B023
-            inner.mul_(inverse)  # noqa: B023
-            outer: torch.Tensor = inner @ vectors.mT  # noqa: B023
-            return outer.double()
-
-        found = corrected(right.expand(len(penalties), -1, -1))
+        found.zero_()
+        going = torch.arange(len(penalties))
+        residual = right.expand(len(penalties), -1, -1)
         for _ in range(_ROUNDS):
-            image = found @ moments if moments is not None else (found @ rows.mT) @ rows
-            step = corrected(right - image - penalties[:, None, None] * found)
-            found = found + step
-            if bool((step.norm(dim=-1) <= _EXACT * found.norm(dim=-1)).all()):
+            inner = residual.to(precision) @ vectors
+            inner.mul_(inverse[going])
+            step = (inner @ vectors.mT).double()
+            found[going] += step
+            size = found[going].norm(dim=-1)
+            going = going[(step.norm(dim=-1) > _EXACT * size).any(dim=1)]
+            if not len(going):
                 return RidgeFit(found @ rows if dual else found, intercept)
+            held = found[going]
+            image = (held @ rows) @ rows.mT if dual else (held @ rows.mT) @ rows
+            residual = right - image - penalties[going, None, None] * held
     return RidgeFit(found @ rows if dual else found, intercept)
