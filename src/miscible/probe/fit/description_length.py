@@ -116,11 +116,11 @@ def description_length(
             seen, next_rows = np.arange(start), np.arange(start, stop)
             places = coordinates(features, part, seen, next_rows, classes, columns)
             path = PenaltyPath(places, marks[:, :stop], start, stop - start, classes, penalties)
-            losses, _, weights = path.walk(best)
-            nats = path.losses_at(best, weights) + _escape(path, start, stop - start, classes)
+            walked = path.walk(best)
+            nats = path.losses_at(best, walked) + _escape(path, start, stop - start, classes)
             bits[:, part, block + 1] = (nats / math.log(2)).view(shape).T.numpy()
             chosen[:, part, block] = np.asarray(penalties)[best.view(shape).T.numpy()]
-            best = losses.argmin(dim=1)
+            best = path.least(walked)
     return DescriptionLength(stops, bits, chosen, rows * math.log2(classes))
 
 

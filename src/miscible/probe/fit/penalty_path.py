@@ -60,6 +60,21 @@ class _Fit(NamedTuple):
     margin: torch.Tensor
 
 
+class Walked(NamedTuple):
+    """Fits along a path, to the loose tolerance.
+
+    Attributes:
+        losses: development log-losses in nats, inf where the path did not go,
+            [problems, penalties].
+        margins: of the losses.
+        weights: float32 [problems, penalties, classes, directions + 1].
+    """
+
+    losses: torch.Tensor
+    margins: torch.Tensor
+    weights: torch.Tensor
+
+
 class PenaltyPath:
     """Fits of every layer and label column at penalties of a grid.
 
@@ -110,8 +125,27 @@ class PenaltyPath:
         Args:
             whole_grid: go on where `PASSED` would end the path.
         """
-        losses, margins, weights = self.walk(len(self._penalties) if whole_grid else 0)
-        left = losses.clone()
+        walked = self.walk(len(self._penalties) if whole_grid else 0)
+        left = self._parted(walked)
+        _, margins, weights = walked
+        problem, penalty = _candidates(left, margins)
+        found = self._fit(problem, penalty, TIGHT, weights[problem, penalty])
+        left.fill_(torch.inf)[problem, penalty] = found.loss
+        margins[problem, penalty] = found.margin
+        best = _strongest(left, margins)
+        picked = (best[problem] == penalty).nonzero().squeeze(1)
+        return Chosen(found.weights[picked], best, found.error[picked] <= TIGHT, walked.losses)
+
+    def least(self, walked: Walked) -> torch.Tensor:
+        """Return the penalty of least development log-loss, index [problems].
+
+        Losses that are not told apart by the tolerances of `CLOSER` are equal: the strongest.
+        """
+        return _strongest(self._parted(walked), walked.margins)
+
+    def _parted(self, walked: Walked) -> torch.Tensor:
+        """Return losses after closer fits of rivals, inf for penalties that are ruled out."""
+        left, (_, margins, weights) = walked.losses.clone(), walked
         for tolerance in CLOSER:
             problem, penalty = _candidates(left, margins)
             rivals = problem.bincount(minlength=len(left)) > 1
@@ -125,27 +159,13 @@ class PenaltyPath:
             found = self._fit(problem, penalty, tolerance, weights[problem, penalty])
             weights[problem, penalty] = found.weights.to(weights.dtype)
             left[problem, penalty], margins[problem, penalty] = found.loss, found.margin
-        problem, penalty = _candidates(left, margins)
-        found = self._fit(problem, penalty, TIGHT, weights[problem, penalty])
-        left.fill_(torch.inf)[problem, penalty] = found.loss
-        margins[problem, penalty] = found.margin
-        # The first of equals is the strongest penalty; argmax keeps the first.
-        ceiling = (left + margins).amin(dim=1, keepdim=True)
-        best = (left - margins <= ceiling).to(torch.uint8).argmax(dim=1)
-        picked = (best[problem] == penalty).nonzero().squeeze(1)
-        return Chosen(found.weights[picked], best, found.error[picked] <= TIGHT, losses)
+        return left
 
-    def walk(
-        self, at_least: torch.Tensor | int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def walk(self, at_least: torch.Tensor | int = 0) -> Walked:
         """Solve along the path to the loose tolerance.
 
         Args:
             at_least: index of a penalty that each problem must reach, [problems] or one for all.
-
-        Returns:
-            development log-losses in nats, their margins, and weights, each
-            [problems, penalties, ...]; losses are inf where the path did not go.
         """
         going = torch.arange(len(self._layer))
         losses = torch.full((len(going), len(self._penalties)), torch.inf, dtype=torch.float64)
@@ -163,17 +183,17 @@ class PenaltyPath:
             going = going[kept]
             if not len(going):
                 break
-        return losses, margins, weights
+        return Walked(losses, margins, weights)
 
-    def losses_at(self, penalty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def losses_at(self, penalty: torch.Tensor, walked: Walked) -> torch.Tensor:
         """Return development log-losses in nats at one penalty of each problem, [problems].
 
         Args:
             penalty: index, [problems].
-            weights: of `walk`, which must have been there.
+            walked: which must have been there.
         """
         every = torch.arange(len(penalty))
-        start = weights[every, penalty]
+        start = walked.weights[every, penalty]
         return self._fit(every, penalty, CLOSER[-1], start).loss
 
     def log_probabilities(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -216,6 +236,12 @@ def _candidates(losses: torch.Tensor, margins: torch.Tensor) -> tuple[torch.Tens
     losses.masked_fill_(losses - margins > ceiling, torch.inf)
     problem, penalty = losses.isfinite().nonzero(as_tuple=True)
     return problem, penalty
+
+
+def _strongest(losses: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
+    """Return the strongest penalty, the first, that may have the least loss, [problems]."""
+    ceiling = (losses + margins).amin(dim=1, keepdim=True)
+    return (losses - margins <= ceiling).to(torch.uint8).argmax(dim=1)
 
 
 def _parting(losses: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,10 @@ PROBES: dict[ProbeKind, Callable[[Features, npt.NDArray[np.int64], int, Split], 
 """Probes of classifications; regressions are linear."""
 
 
+_EQUAL = 1e-6
+"""Where features say nothing weights are 0 but for rounding, and so are differences of scores."""
+
+
 def predict(
     features: Features, columns: Array, layout: TaskLayout, probe: ProbeKind = "linear"
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -47,12 +51,19 @@ def predict(
             if layout.dataset.kind == "classification":
                 labels, classes = columns.astype(np.int64), len(layout.dataset.classes)
                 fit = PROBES[probe](features, labels, classes, split)
-                said.append(fit.scores.argmax(axis=-1).astype(np.float64))
+                said.append(_called(fit.scores))
             else:
                 fit = fit_values(features, columns, split)
                 said.append(fit.scores)
         converged &= fit.converged
     return np.concatenate(said, axis=2), converged
+
+
+def _called(scores: Array) -> Array:
+    """Return the likeliest class, the first of those that are equal but for rounding."""
+    likeliest = scores.max(axis=-1, keepdims=True)
+    called: Array = (scores >= likeliest - _EQUAL).argmax(axis=-1).astype(np.float64)
+    return called
 
 
 def word_predictions(layout: TaskLayout) -> Array:
