@@ -209,9 +209,9 @@ class Descent:
                     break
                 self._rotate()
                 number, moved = 0, False
-                continue
-            self._step()
-            moved = True
+            elif number < _MAX_STEPS:
+                self._step()
+                moved = True
         return float(errors[number - 1])
 
     def _descend_whole(self, errors: npt.NDArray[np.float64], tolerance: float) -> int:
