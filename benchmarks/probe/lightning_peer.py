@@ -5,7 +5,7 @@
 Written from the protocol's description (Holmes, arXiv 2404.18923, and specs of its probes): dropout
 .2 and one linear layer, Adam at 1e-3, batches of 16, at most 20 epochs, the rate rising over 10 %
 of the steps and then falling to 0, an early stop after 5 epochs without a lower development loss,
-the weights of the lowest tested, 5 seeds. It is run by ``against_lightning.py`` in a virtual
+the weights of the lowest tested, 5 seeds. It is run by ``protocols.py`` in a virtual
 environment that has Lightning, and does nothing that the protocol does not ask for: no logger, no
 checkpoint files (the best weights are kept in memory), no progress bar, no summary, one thread.
 

@@ -74,6 +74,11 @@ class Standardised:
         return cls(standard, ratio)
 
 
+def inside_of(folds: torch.Tensor, splits: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Return whether the fold of each row is not one that a split leaves out, [splits, rows]."""
+    return torch.stack([torch.isin(folds, torch.tensor(out), invert=True) for out in splits])
+
+
 @in_order
 def _moments(states: Any, folds: Any, means: Any, squares: Any) -> None:
     """Fill in the mean of each feature in each fold, and the sum of squares about it."""

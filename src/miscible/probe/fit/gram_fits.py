@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from miscible.probe.fit.fold_moments import Standardised
+from miscible.probe.fit.fold_moments import Standardised, inside_of
 from miscible.probe.fit.gram_kernels import fit_all, scale_rows
-from miscible.probe.fit.shared_rows import Accuracy, inside_of
+from miscible.probe.fit.shared_rows import Accuracy
 
 
 class _State(NamedTuple):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import softplus
 
-from miscible.probe.fit.fold_moments import Standardised
+from miscible.probe.fit.fold_moments import Standardised, inside_of
 
 _EMPTY = 1e-6
 """A direction with less than this fraction of the largest variance is rounding noise of float32."""
@@ -145,11 +145,6 @@ class SharedRows:
         vectors, spectrum = (torch.stack(part) for part in zip(*bases, strict=True))
         others = (inside_of(folds, splits), held.ratio, vectors, spectrum)
         return cls(held.rows, *(part.to(precision) for part in others))
-
-
-def inside_of(folds: torch.Tensor, splits: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """Return whether the fold of each row is not one that a split leaves out, [splits, rows]."""
-    return torch.stack([torch.isin(folds, torch.tensor(out), invert=True) for out in splits])
 
 
 def _eigenvectors(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
